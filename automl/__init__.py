@@ -1,0 +1,1 @@
+"""Finds how a neural network should be trained."""

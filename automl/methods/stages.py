@@ -1,0 +1,232 @@
+"""The stages of a training step, and what a method of each family provides.
+
+    batch -> architecture + loss -> gradient -> transform -> optimizer x schedule -> averaging
+
+Shapes: k members, p weights of one member laid flat, b samples. Everything that trains carries
+the leading axis k, so a method is written once for one trial and for a pack of them:
+
+- weights, gradients and state are flat buffers [k, p] (`Layout` gives the matrix views), changed
+  in place; per-member scalars of state are [k, 1];
+- hyperparameters are tensors [k, 1] (0-dim inside a loss or a model), never Python numbers;
+  "lr" already holds the schedule's factor, "factor" is that factor alone;
+- randomness comes only from `Draws`, keyed by each member's seed and step.
+
+A method's functions use torch, math and what stands in their own file, nothing else of ours:
+`train_best.py` is made of their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from automl.registry import Method
+from automl.space.ranges import Value
+
+Hyper = Mapping[str, Tensor]
+State = dict[str, Tensor]
+
+Role = Literal["matrix", "vector", "embedding", "output"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter tensor inside the flat buffer: weights[:, offset : offset + numel]."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    role: Role  # "matrix": hidden, ndim >= 2; "vector": biases, norms; "output": the last matrix
+
+    @property
+    def numel(self) -> int:
+        count = 1
+        for n in self.shape:
+            count *= n
+        return count
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one member's parameters lie in its row of the flat [k, p] buffer.
+
+    Slots with weight decay come first: `decayed` weights from the left have ndim >= 2 and are
+    decayed, the rest (biases, norms) are not.
+    """
+
+    slots: tuple[Slot, ...]
+    size: int  # p
+    decayed: int
+
+    def view(self, flat: Tensor, slot: Slot) -> Tensor:
+        """The slot's weights [k, *shape], sharing memory with `flat` [k, p]."""
+        return flat[:, slot.offset : slot.offset + slot.numel].unflatten(1, slot.shape)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes into a model and what comes out.
+
+    features: of one sample: (d,) for "vector", (c, h, w) for "image", (t,) for "tokens".
+    outputs: classes, or regression targets, or the vocabulary of the next token.
+    """
+
+    kind: Literal["vector", "image", "tokens"]
+    features: tuple[int, ...]
+    outputs: int
+    target: Literal["classes", "values", "tokens"]
+    vocabulary: int = 0
+
+
+class Draws(Protocol):
+    """Random numbers of one step: the same for a (seed, step) whatever the pack or process.
+
+    Each call is a new site. Leading axis k, dtype float32 unless stated, on the step's device.
+    """
+
+    def uniform(self, *shape: int) -> Tensor:
+        """[k, *shape] in [0, 1)."""
+
+    def normal(self, *shape: int) -> Tensor:
+        """[k, *shape], standard normal."""
+
+    def beta(self, alpha: Tensor) -> Tensor:
+        """[k, 1] from Beta(alpha, alpha); alpha [k, 1]."""
+
+    def permutation(self, n: int) -> Tensor:
+        """[k, n] int64, a permutation of range(n) for each member."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step, all members: x [k, b, ...], y [k, b, ...].
+
+    With `y2` the loss is weight * loss(y) + (1 - weight) * loss(y2), weight [k, b] (mixup).
+    """
+
+    x: Tensor
+    y: Tensor
+    y2: Tensor | None = None
+    weight: Tensor | None = None
+
+
+Closure = Callable[..., tuple[Tensor, Tensor]]
+"""closure(statistics=True) -> (loss [k], gradient [k, p]) at the present weights.
+
+The gradient is one buffer, overwritten by the next call: clone it to keep it. A call after the
+first of a step passes statistics=False: running statistics of batch norm stay as they are.
+"""
+
+
+def _no_state(w: Tensor, layout: Layout) -> State:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchMethod(Method):
+    """Augmentation and mixing: apply(batch, draws, hyper) -> Batch, training only."""
+
+    apply: Callable[[Batch, Draws, Hyper], Batch]
+    kinds: tuple[str, ...] = ("vector", "image", "tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Method):
+    """A network: build(shape, **hyper) -> plain torch module for one member (no axis k)."""
+
+    build: Callable[..., nn.Module]
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Method):
+    """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member."""
+
+    value: Callable[[Tensor, Tensor, Hyper], Tensor]
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient(Method):
+    """compute(closure, w, state, hyper, t) -> (loss [k], g [k, p]); leaves w as it found it.
+
+    t [k, 1] counts steps from 1. `passes` is forward-backward passes a step.
+    """
+
+    compute: Callable[[Closure, Tensor, State, Hyper, Tensor], tuple[Tensor, Tensor]]
+    init: Callable[[Tensor, Layout], State] = _no_state
+    passes: float = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform(Method):
+    """apply(g, w, state, hyper, t, layout, draws): changes the gradient g [k, p] in place."""
+
+    apply: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout, Draws], None]
+    init: Callable[[Tensor, Layout], State] = _no_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Method):
+    """step(w, g, state, hyper, t, layout): changes w [k, p] and state in place; g may be spent.
+
+    `evaluated(w, state, hyper) -> [k, p]` gives the weights to evaluate and keep, where they are
+    not w itself (schedule-free). `torch_fused(params, hyper of floats)` may build torch's own
+    optimizer for the same rule, used at k = 1 where it is faster; the contract test holds both
+    equal. `reference` is the class the contract test compares with, "torch:AdamW" or
+    "pytorch_optimizer:Lion", or "" where only golden values exist.
+    """
+
+    step: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout], None]
+    init: Callable[[Tensor, Layout], State] = _no_state
+    buffers: float  # of state, per weight
+    evaluated: Callable[[Tensor, State, Hyper], Tensor] | None = None
+    passes: float = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Method):
+    """factor(step, horizon, **hyper) -> float in [0, 1], step = 0 .. horizon - 1.
+
+    Pure; past the horizon it stays at its last value. `momentum`, where a policy moves it too,
+    gives the optimizer's first momentum ("momentum" or "b1") in the same way.
+    """
+
+    factor: Callable[..., float]
+    momentum: Callable[..., float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaging(Method):
+    """update(w, state, hyper, t, horizon) after each step; evaluated(w, state, hyper) -> [k, p].
+
+    t and horizon [k, 1] count optimizer steps. Batch norm is recalibrated on training data
+    before evaluation whenever the evaluated weights are not w.
+    """
+
+    init: Callable[[Tensor, Layout], State] = _no_state
+    update: Callable[[Tensor, State, Hyper, Tensor, Tensor], None]
+    evaluated: Callable[[Tensor, State, Hyper], Tensor]
+
+
+def hyper_tensors(values: list[Mapping[str, Value]], *, device: torch.device) -> dict[str, Tensor]:
+    """Numbers of k members as tensors [k, 1], float64 on the host side of precision.
+
+    Values that are not numbers (a boolean, a name) are structure and stay out.
+    """
+    names = [n for n, v in values[0].items() if isinstance(v, int | float) and v is not True and v is not False]
+    return {
+        n: torch.tensor([[float(m[n])] for m in values], device=device)  # type: ignore[arg-type]
+        for n in names
+    }
+
+
+__all__ = [
+    "Architecture", "Averaging", "Batch", "BatchMethod", "Closure", "Draws", "Gradient", "Hyper",
+    "Layout", "Loss", "Method", "Optimizer", "Role", "Schedule", "Shape", "Slot", "State",
+    "Transform", "field", "hyper_tensors",
+]

@@ -1,0 +1,205 @@
+"""What travels between the towers: values only, frozen, each with its JSON.
+
+    TaskSpec    what the user asked for; a worker opens it          driver -> worker
+    TaskCard    what a worker found there: metric, space, sizes      worker -> driver
+    Pack        segments to train as one program                     driver -> worker
+    Report      what one segment brought back                        worker -> driver
+    Progress    one evaluation of a running trial, for the screen    worker -> driver
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from automl.recipe import Recipe
+
+Metrics = Mapping[str, float]  # "train/loss", "val/accuracy", "lr" ... ; NaN and infinities allowed
+
+
+class Status(StrEnum):
+    """How a segment ended. All but DONE, STOPPED and LOST end their trial."""
+
+    DONE = "done"  # reached its last step
+    STOPPED = "stopped"  # ended early on request, with a checkpoint where it stood
+    DIVERGED = "diverged"  # the loss or a weight is not finite: a value like any other, the worst
+    OUT_OF_MEMORY = "out of memory"
+    INVALID = "invalid recipe"  # the trainer refuses this combination
+    USER_CODE = "user code"  # the user's model, data or loop raised
+    LOST = "lost"  # its worker went away: run again
+    TIMEOUT = "timeout"  # no sign of life within the stall limit
+
+
+FAILURES = (Status.OUT_OF_MEMORY, Status.INVALID, Status.USER_CODE, Status.LOST, Status.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What the user typed, enough for any process to open the same task.
+
+    `source` is a built-in name, a path, or a command line; the rest are the options of
+    `automl tune` that change what is trained. `None` means: the task's own default.
+    """
+
+    source: str
+    command: bool = False  # source is a command line with {placeholders}
+    target: str | None = None  # column of a table
+    metric: str | None = None
+    metric_regex: str | None = None  # for a command
+    space: str | None = None  # name of a shipped space, or a TOML file
+    sets: tuple[str, ...] = ()  # --set, as typed
+    epochs: float | None = None  # length of a full training
+    device: str = "auto"  # auto | cpu | cuda | cuda:1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskSpec:
+        return cls(**{**data, "sets": tuple(data["sets"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCard:
+    """What the driver needs to know of an opened task; it never sees the task itself.
+
+    A study step is one optimizer step at `batch_size`; `steps` is a full training,
+    `eval_steps` the distance between evaluations. For a loop of the user's own both count
+    what the loop reports (epochs, usually) and `batch_size` is 1.
+    """
+
+    name: str  # "digits", "adult", ... : default name of a study
+    kind: str  # "vector", "image", "tokens", "loop", "command"
+    metric: str  # "accuracy": reported as "val/accuracy" and "test/accuracy"
+    direction: str  # "maximize" | "minimize"
+    space: list[dict[str, Any]]  # Space.to_json()
+    steps: int
+    eval_steps: int
+    batch_size: int
+    sizes: Mapping[str, int] = field(default_factory=dict)  # samples: train, valid, test
+    about: str = ""  # one line for people: "1,797 images 8x8, 10 classes"
+    code_fingerprint: str = ""
+    data_fingerprint: str = ""
+    resumable: bool = True  # False: a trial cannot continue from a checkpoint
+    device: str = "cpu"
+    shape: Mapping[str, Any] = field(default_factory=dict)  # methods.stages.Shape as JSON
+    classes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskCard:
+        return cls(**{**data, "classes": tuple(data.get("classes", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Work order: train `recipe` from step `start` to step `stop`.
+
+    `parent` is the (trial, step) whose checkpoint to continue from, None at step 0. After a fork
+    it is another trial's; the worker cannot tell and need not.
+    """
+
+    trial: int
+    recipe: Recipe
+    start: int  # study steps
+    stop: int
+    parent: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trial": self.trial,
+            "recipe": self.recipe.to_json(),
+            "start": self.start,
+            "stop": self.stop,
+            "parent": self.parent,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Segment:
+        parent = data["parent"]
+        return cls(
+            trial=data["trial"],
+            recipe=Recipe.from_json(data["recipe"]),
+            start=data["start"],
+            stop=data["stop"],
+            parent=None if parent is None else (parent[0], parent[1]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Segments of one structure, trained as one program of len(segments) members.
+
+    `checkpoints` is the store (a folder) that parents are read from and results written to;
+    `test` asks for an evaluation on the test split at the end: only the verdict may.
+    """
+
+    segments: tuple[Segment, ...]
+    checkpoints: str
+    test: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "segments": [s.to_json() for s in self.segments],
+            "checkpoints": self.checkpoints,
+            "test": self.test,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Pack:
+        segments = tuple(Segment.from_json(s) for s in data["segments"])
+        return cls(segments, data["checkpoints"], data["test"])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a segment brought back.
+
+    `curve` holds (step, metrics) for each evaluation inside (start, stop]. `seconds` is this
+    member's share of the training time, `passes` counts forward-backward passes in study steps
+    (SAM: two a step). The checkpoint lies in the pack's store under (trial, reached).
+    """
+
+    trial: int
+    start: int
+    reached: int  # last step trained, stop if DONE
+    status: Status
+    curve: tuple[tuple[int, Metrics], ...] = ()
+    seconds: float = 0.0
+    passes: float = 0.0
+    device: str = "cpu"
+    memory_mib: float = 0.0  # peak of the process or device
+    test: Metrics | None = None
+    message: str = ""  # of a failure, one line; ends with "file:line" when the user's code raised
+    traceback: str = ""  # of the user's code, its last lines
+
+    def to_json(self) -> dict[str, Any]:
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data["status"] = self.status.value
+        data["curve"] = [[step, dict(metrics)] for step, metrics in self.curve]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        curve = tuple((int(step), metrics) for step, metrics in data["curve"])
+        return cls(**{**data, "status": Status(data["status"]), "curve": curve})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One evaluation of a running trial; for eyes only, never journaled."""
+
+    trial: int
+    step: int
+    metrics: Metrics
+
+    def to_json(self) -> dict[str, Any]:
+        return {"trial": self.trial, "step": self.step, "metrics": dict(self.metrics)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Progress:
+        return cls(data["trial"], data["step"], data["metrics"])

@@ -1,0 +1,101 @@
+"""Families of methods: the folder is the registry, the file's name the method's.
+
+`family("optimizer").get("lion")` imports `automl/methods/optimizers/lion.py` on first use and
+returns its `METHOD`. Listing names, and reading a method's header, import nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from automl.errors import MethodError
+from automl.space.ranges import Range
+
+_METHODS = Path(__file__).parent / "methods"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What a method's file ends with; each family adds its functions in `methods/stages.py`.
+
+    `ranges` are the method's hyperparameters with their defaults; `source` is the paper or page
+    that they and the formulae come from; `pins` are the stages that this method takes over
+    (schedule-free optimizers pin "schedule"), which then stay out of the recipe.
+    """
+
+    source: str
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    pins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """One stage of a training step and the folder of methods that can fill it.
+
+    `key` is the stage's name in a recipe, `chained` says that a recipe may join several methods
+    of the family with "+", applied from left to right.
+    """
+
+    key: str
+    folder: str
+    chained: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all methods, sorted; imports none of them."""
+        files = (_METHODS / self.folder).glob("*.py")
+        return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+
+    def get(self, name: str) -> Method:
+        """The method called `name`.
+
+        Raises:
+            MethodError: the family has no such file.
+        """
+        if name not in self.names():
+            raise MethodError(f"no {self.key} named '{name}'{nearest(name, self.names())}")
+        module = importlib.import_module(f"automl.methods.{self.folder}.{name}")
+        method = module.METHOD
+        assert isinstance(method, Method), f"{module.__name__}.METHOD is not a Method"
+        return method
+
+    def header(self, name: str) -> str:
+        """The method's own text: idea, formulae, surprises, source. Imports nothing."""
+        if name not in self.names():
+            raise MethodError(f"no {self.key} named '{name}'{nearest(name, self.names())}")
+        source = (_METHODS / self.folder / f"{name}.py").read_text(encoding="utf-8")
+        return ast.get_docstring(ast.parse(source)) or ""
+
+
+FAMILIES: Mapping[str, Family] = {
+    f.key: f
+    for f in (
+        Family("batch", "batches", chained=True),
+        Family("architecture", "architectures"),
+        Family("loss", "losses"),
+        Family("gradient", "gradients"),
+        Family("transform", "transforms", chained=True),
+        Family("optimizer", "optimizers"),
+        Family("schedule", "schedules"),
+        Family("averaging", "averaging"),
+    )
+}
+
+
+@cache
+def family(key: str) -> Family:
+    """The family that fills the recipe's stage `key`, such as "optimizer"."""
+    if key not in FAMILIES:
+        raise MethodError(f"no family of methods named '{key}'{nearest(key, FAMILIES)}")
+    return FAMILIES[key]
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The end of an error line: "; nearest: 'lion'", or nothing when no word is near."""
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; nearest: '{found[0]}'" if found else ""

@@ -1,0 +1,199 @@
+"""The state of a study: the replay of its journal, and nothing else.
+
+    study     everything fixed at the start (StudyConfig)
+    ask       a segment handed out           {"segment", "phase", "label"}
+    report    what it brought back           {"report"}
+    verdict   the judgement, once            {"verdict"}
+    end       why the driver stopped         {"status", "message"}
+    resume    a driver took over             {"pid"}
+
+Every event also has "at" (seconds since the epoch). `State.apply` is the only place that says
+what an event means; the controller, the screen, the report and MLflow all read a State.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from automl.recipe import Recipe
+from automl.records import FAILURES, Metrics, Report, Segment, Status, TaskCard, TaskSpec
+
+Event = Mapping[str, Any]  # {"kind": ..., "at": ..., ...}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is fixed when a study is made; the same command gives an equal one."""
+
+    name: str
+    spec: TaskSpec
+    card: TaskCard
+    strategy: str
+    fidelity: tuple[int, int, int]  # min_steps, max_steps, eta
+    budget: tuple[str, ...]  # as typed: ("30m", "100trials")
+    seed: int
+    seeds: int  # fresh seeds in the verdict
+    workers: int
+    full_seconds: float = 0.0  # one full training, estimated by the smoke trial
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **{n: getattr(self, n) for n in self.__dataclass_fields__},
+            "spec": self.spec.to_json(),
+            "card": self.card.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
+        low, high, eta = data["fidelity"]
+        return cls(
+            **{
+                **data,
+                "spec": TaskSpec.from_json(data["spec"]),
+                "card": TaskCard.from_json(data["card"]),
+                "fidelity": (low, high, eta),
+                "budget": tuple(data["budget"]),
+            }
+        )
+
+
+@dataclass
+class Trial:
+    """One recipe under evaluation, from start to end."""
+
+    number: int
+    recipe: Recipe
+    phase: str  # "search" | "verdict" | "ablation"
+    label: str  # "baseline", "portfolio", "", "finalist 3", "without mixup" ...
+    status: str = "running"  # "running", "waiting" (at a rung), or a Status
+    reached: int = 0
+    curve: list[tuple[int, Metrics]] = field(default_factory=list)
+    seconds: float = 0.0
+    passes: float = 0.0
+    test: Metrics | None = None
+    message: str = ""
+    device: str = ""
+    memory_mib: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    attempts: int = 0  # reports that asked for another run of the same segment
+
+    def values(self, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of one metric, such as "val/accuracy"."""
+        return [(step, m[metric]) for step, m in self.curve if metric in m]
+
+    def last(self, metric: str) -> float | None:
+        values = self.values(metric)
+        return values[-1][1] if values else None
+
+    @property
+    def failed(self) -> bool:
+        return self.status in FAILURES
+
+
+@dataclass
+class State:
+    """A study as its journal tells it. Made by `replay`, advanced by `apply`."""
+
+    config: StudyConfig | None = None
+    trials: dict[int, Trial] = field(default_factory=dict)
+    open: dict[int, Segment] = field(default_factory=dict)  # handed out, no report yet
+    verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
+    ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
+    message: str = ""
+    created: float = 0.0
+    updated: float = 0.0
+    wall_seconds: float = 0.0  # while a driver was alive, across resumes
+
+    def apply(self, event: Event) -> None:
+        """Take one event of the journal."""
+        at = float(event["at"])
+        kind = event["kind"]
+        if kind == "study":
+            self.config = StudyConfig.from_json(event["config"])
+            self.created = self.updated = at
+        if kind != "resume":
+            self.wall_seconds += at - self.updated
+        self.updated = at
+        if kind == "ask":
+            self._asked(Segment.from_json(event["segment"]), event["phase"], event["label"], at)
+        elif kind == "report":
+            self._reported(Report.from_json(event["report"]), at)
+        elif kind == "verdict":
+            self.verdict = event["verdict"]
+        elif kind == "end":
+            self.ended, self.message = event["status"], event["message"]
+        elif kind == "resume":
+            self.ended = self.message = ""
+
+    def _asked(self, segment: Segment, phase: str, label: str, at: float) -> None:
+        trial = self.trials.get(segment.trial)
+        if trial is None:
+            trial = Trial(segment.trial, segment.recipe, phase, label, started=at)
+            self.trials[segment.trial] = trial
+        trial.status = "running"
+        self.open[segment.trial] = segment
+
+    def _reported(self, report: Report, at: float) -> None:
+        trial = self.trials[report.trial]
+        segment = self.open[report.trial]
+        trial.seconds += report.seconds
+        trial.passes += report.passes
+        trial.message, trial.device = report.message, report.device
+        trial.memory_mib = max(trial.memory_mib, report.memory_mib)
+        if report.status in (Status.LOST, Status.STOPPED):
+            trial.attempts += report.status == Status.LOST
+            return  # the segment stays open: it is run again, or ended by a final report
+        del self.open[report.trial]
+        trial.curve = [(s, m) for s, m in trial.curve if s <= report.start] + list(report.curve)
+        trial.reached, trial.test, trial.ended = report.reached, report.test, at
+        whole = report.reached >= trial.recipe.steps
+        waiting = report.status == Status.DONE and not whole
+        trial.status = "waiting" if waiting else report.status.value
+
+    # What people ask of a study ------------------------------------------------------------
+
+    @property
+    def metric(self) -> str:
+        """The metric that is searched on, as it stands in curves: "val/accuracy"."""
+        assert self.config is not None
+        return f"val/{self.config.card.metric}"
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether value a is strictly better than b."""
+        assert self.config is not None
+        return a > b if self.config.card.direction == "maximize" else a < b
+
+    def search_trials(self) -> list[Trial]:
+        return [t for t in self.trials.values() if t.phase == "search"]
+
+    def finished(self) -> list[Trial]:
+        """Search trials trained to their last step."""
+        return [t for t in self.search_trials() if t.status == Status.DONE]
+
+    def incumbent(self) -> Trial | None:
+        """The best finished search trial; ties go to the earlier one."""
+        best: tuple[float, Trial] | None = None
+        for trial in self.finished():
+            value = trial.last(self.metric)
+            if value is None or value != value:
+                continue
+            if best is None or self.better(value, best[0]):
+                best = (value, trial)
+        return best[1] if best else None
+
+    def baseline(self) -> Trial | None:
+        return self.trials.get(0)
+
+    def passes(self) -> float:
+        return sum(t.passes for t in self.trials.values())
+
+
+def replay(events: Iterable[Event]) -> State:
+    """The state after all of `events`."""
+    state = State()
+    for event in events:
+        state.apply(event)
+    return state
