@@ -1,10 +1,10 @@
 """What travels between the towers: values only, frozen, each with its JSON.
 
-    TaskSpec    what the user asked for; a worker opens it          driver -> worker
-    TaskCard    what a worker found there: metric, space, sizes      worker -> driver
-    Pack        segments to train as one program                     driver -> worker
-    Report      what one segment brought back                        worker -> driver
-    Progress    one evaluation of a running trial, for the screen    worker -> driver
+TaskSpec    what the user asked for; a worker opens it          driver -> worker
+TaskCard    what a worker found there: metric, space, sizes      worker -> driver
+Pack        segments to train as one program                     driver -> worker
+Report      what one segment brought back                        worker -> driver
+Progress    one evaluation of a running trial, for the screen    worker -> driver
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ an annotation of the user's model:
     16..256      whole numbers        0.1..0.9     real numbers
     log 16..256  on a log scale       relu|gelu    a choice (a comma does as well as the bar)
     128          one value: fixed
+    log 16..256 = 64            any of these with its default
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Int:
         _check_default(self)
 
     def contains(self, value: object) -> bool:
-        return _is_number(value) and value == int(value) and self.low <= value <= self.high  # type: ignore[call-overload,operator,no-any-return]
+        return _is_number(value) and value == int(value) and self.low <= value <= self.high  # type: ignore[call-overload,operator]
 
     def encode(self, value: Value) -> float:
         """Middle of the value's own interval in [0, 1]."""
@@ -140,7 +141,9 @@ class Choice:
         _check_default(self)
 
     def contains(self, value: object) -> bool:
-        return any(value == o and (type(value) is type(o) or _numbers(value, o)) for o in self.options)
+        return any(
+            value == o and (type(value) is type(o) or _numbers(value, o)) for o in self.options
+        )
 
     def encode(self, value: Value) -> float:
         return (self.options.index(value) + 0.5) / len(self.options)
@@ -156,11 +159,13 @@ Range = Float | Int | Choice
 
 
 def range_from_json(data: Mapping[str, Any]) -> Range:
-    """The inverse of `to_json`; sub-spaces are not part of it (a Space keeps them as conditions)."""
+    """The inverse of `to_json`; a Space keeps sub-spaces as conditions, outside of the range."""
     if "float" in data:
-        return Float(*data["float"], log=data["log"], default=data["default"])
+        low, high = data["float"]
+        return Float(low, high, log=data["log"], default=data["default"])
     if "int" in data:
-        return Int(*data["int"], log=data["log"], default=data["default"])
+        low, high = data["int"]
+        return Int(low, high, log=data["log"], default=data["default"])
     return Choice(data["choice"], default=data["default"])
 
 
@@ -184,7 +189,7 @@ def parse_value(text: str) -> Value:
 def parse_range(text: str, *, default: Value = None) -> Range:
     """Read a range in its text form (see the top of this file).
 
-    >>> parse_range("log 16..256", default=64)
+    >>> parse_range("log 16..256 = 64")
     Int(low=16, high=256, log=True, default=64)
     >>> parse_range("relu|gelu").options
     ('relu', 'gelu')
@@ -192,6 +197,9 @@ def parse_range(text: str, *, default: Value = None) -> Range:
     Raises:
         SpaceError: the text is no range, or the range cannot be.
     """
+    text, equals, given = text.partition(" = ")
+    if equals:
+        default = parse_value(given)
     interval = _INTERVAL.match(text.strip())
     if interval:
         log = bool(interval[1] or interval[4])
