@@ -7,18 +7,20 @@ the leading axis k, so a method is written once for one trial and for a pack of 
 
 - weights, gradients and state are flat buffers [k, p] (`Layout` gives the matrix views), changed
   in place; per-member scalars of state are [k, 1];
-- hyperparameters are tensors [k, 1] (0-dim inside a loss or a model), never Python numbers;
-  "lr" already holds the schedule's factor, "factor" is that factor alone;
+- hyperparameters are tensors [k, 1] (0-dim inside a loss or a model) of the weights' dtype,
+  never Python numbers; a switch is 0 or 1; "lr" already holds the schedule's factor, "factor" is
+  that factor alone;
 - randomness comes only from `Draws`, keyed by each member's seed and step.
 
 A method's functions use torch, math and what stands in their own file, nothing else of ours:
-`train_best.py` is made of their source.
+`train_best.py` is made of their source. Hence also the names: those at the top level of a method's
+file begin with the method's name (`_adamw_...` for what is private), so that no two files collide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -64,7 +66,8 @@ class Layout:
 
     def view(self, flat: Tensor, slot: Slot) -> Tensor:
         """The slot's weights [k, *shape], sharing memory with `flat` [k, p]."""
-        return flat[:, slot.offset : slot.offset + slot.numel].unflatten(1, slot.shape)
+        part = flat[:, slot.offset : slot.offset + slot.numel]
+        return part.view(flat.shape[0], *slot.shape)
 
 
 @dataclass(frozen=True)
@@ -175,15 +178,14 @@ class Optimizer(Method):
     """step(w, g, state, hyper, t, layout): changes w [k, p] and state in place; g may be spent.
 
     `evaluated(w, state, hyper) -> [k, p]` gives the weights to evaluate and keep, where they are
-    not w itself (schedule-free). `torch_fused(params, hyper of floats)` may build torch's own
-    optimizer for the same rule, used at k = 1 where it is faster; the contract test holds both
-    equal. `reference` is the class the contract test compares with, "torch:AdamW" or
-    "pytorch_optimizer:Lion", or "" where only golden values exist.
+    not w itself (schedule-free). `reference` is the class that the contract test compares with,
+    step by step: "torch.optim.AdamW", "schedulefree.AdamWScheduleFree".
     """
 
     step: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout], None]
     init: Callable[[Tensor, Layout], State] = _no_state
     buffers: float  # of state, per weight
+    reference: str
     evaluated: Callable[[Tensor, State, Hyper], Tensor] | None = None
     passes: float = 1
 
@@ -213,20 +215,20 @@ class Averaging(Method):
     evaluated: Callable[[Tensor, State, Hyper], Tensor]
 
 
-def hyper_tensors(values: list[Mapping[str, Value]], *, device: torch.device) -> dict[str, Tensor]:
-    """Numbers of k members as tensors [k, 1], float64 on the host side of precision.
+def hyper_tensors(
+    values: Sequence[Mapping[str, Value]],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Hyperparameters of k members as tensors [k, 1]; the same names in each mapping.
 
-    Values that are not numbers (a boolean, a name) are structure and stay out.
+    `dtype` is that of the weights. True and False become 1 and 0, so that a switch such as
+    Nesterov's is arithmetic and members of one pack may differ in it. Texts are structure, not
+    values: they stay out.
     """
-    names = [n for n, v in values[0].items() if isinstance(v, int | float) and v is not True and v is not False]
+    numbers = [n for n, v in values[0].items() if isinstance(v, int | float)]
     return {
-        n: torch.tensor([[float(m[n])] for m in values], device=device)  # type: ignore[arg-type]
-        for n in names
+        n: torch.tensor([[float(m[n])] for m in values], device=device, dtype=dtype)  # type: ignore[arg-type]
+        for n in numbers
     }
-
-
-__all__ = [
-    "Architecture", "Averaging", "Batch", "BatchMethod", "Closure", "Draws", "Gradient", "Hyper",
-    "Layout", "Loss", "Method", "Optimizer", "Role", "Schedule", "Shape", "Slot", "State",
-    "Transform", "field", "hyper_tensors",
-]
