@@ -209,6 +209,8 @@ def parse_range(text: str, *, default: Value = None) -> Range:
         if isinstance(low, int) and isinstance(high, int):
             return Int(low, high, log=log, default=default)  # type: ignore[arg-type]
         return Float(float(low), float(high), log=log, default=default)  # type: ignore[arg-type]
+    if ".." in text:
+        raise SpaceError(f"'{text}' is no range; write e.g. 1e-5..1e-3, log 16..256 or a|b|c")
     if not text.strip():
         raise SpaceError("an empty range; write e.g. 1e-5..1e-3, log 16..256 or a|b|c")
     separator = "|" if "|" in text else ","

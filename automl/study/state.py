@@ -3,6 +3,7 @@
     study     everything fixed at the start (StudyConfig)
     ask       a segment handed out           {"segment", "phase", "label"}
     report    what it brought back           {"report"}
+    judge     the search is over             {"allowance": full trainings for the verdict}
     verdict   the judgement, once            {"verdict"}
     end       why the driver stopped         {"status", "message"}
     resume    a driver took over             {"pid"}
@@ -13,6 +14,7 @@ what an event means; the controller, the screen, the report and MLflow all read 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,8 @@ from automl.recipe import Recipe
 from automl.records import FAILURES, Metrics, Report, Segment, Status, TaskCard, TaskSpec
 
 Event = Mapping[str, Any]  # {"kind": ..., "at": ..., ...}
+
+ATTEMPTS = 3  # times that a segment is run when its worker goes away, before its trial is given up
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Trial:
     memory_mib: float = 0.0
     started: float = 0.0
     ended: float = 0.0
-    attempts: int = 0  # reports that asked for another run of the same segment
+    attempts: int = 0  # times that a worker went away with the present segment
 
     def values(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric, such as "val/accuracy"."""
@@ -100,12 +104,17 @@ class State:
     config: StudyConfig | None = None
     trials: dict[int, Trial] = field(default_factory=dict)
     open: dict[int, Segment] = field(default_factory=dict)  # handed out, no report yet
+    allowance: float | None = None  # full trainings for the verdict; None: still searching
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
     ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
     message: str = ""
     created: float = 0.0
     updated: float = 0.0
     wall_seconds: float = 0.0  # while a driver was alive, across resumes
+    searched: int = 0  # search trials begun
+    _passes: float = 0.0
+    _seconds: float = 0.0  # of training, all trials
+    _best: Trial | None = None
 
     def apply(self, event: Event) -> None:
         """Take one event of the journal."""
@@ -121,6 +130,8 @@ class State:
             self._asked(Segment.from_json(event["segment"]), event["phase"], event["label"], at)
         elif kind == "report":
             self._reported(Report.from_json(event["report"]), at)
+        elif kind == "judge":
+            self.allowance = float(event["allowance"])
         elif kind == "verdict":
             self.verdict = event["verdict"]
         elif kind == "end":
@@ -133,25 +144,38 @@ class State:
         if trial is None:
             trial = Trial(segment.trial, segment.recipe, phase, label, started=at)
             self.trials[segment.trial] = trial
+            self.searched += phase == "search"
         trial.status = "running"
+        trial.attempts = 0
         self.open[segment.trial] = segment
 
     def _reported(self, report: Report, at: float) -> None:
         trial = self.trials[report.trial]
-        segment = self.open[report.trial]
         trial.seconds += report.seconds
         trial.passes += report.passes
+        self._seconds += report.seconds
+        self._passes += report.passes
         trial.message, trial.device = report.message, report.device
         trial.memory_mib = max(trial.memory_mib, report.memory_mib)
-        if report.status in (Status.LOST, Status.STOPPED):
-            trial.attempts += report.status == Status.LOST
-            return  # the segment stays open: it is run again, or ended by a final report
+        trial.attempts += report.status == Status.LOST
+        lost = report.status == Status.LOST and trial.attempts < ATTEMPTS
+        if lost or report.status == Status.STOPPED:
+            return  # the segment stays open: it is run again
         del self.open[report.trial]
         trial.curve = [(s, m) for s, m in trial.curve if s <= report.start] + list(report.curve)
         trial.reached, trial.test, trial.ended = report.reached, report.test, at
         whole = report.reached >= trial.recipe.steps
         waiting = report.status == Status.DONE and not whole
         trial.status = "waiting" if waiting else report.status.value
+        if trial.status == Status.DONE and trial.phase == "search" and self._improves(trial):
+            self._best = trial
+
+    def _improves(self, trial: Trial) -> bool:
+        value = trial.last(self.metric)
+        if value is None or math.isnan(value):
+            return False
+        best = self._best.last(self.metric) if self._best else None
+        return best is None or self.better(value, best)
 
     # What people ask of a study ------------------------------------------------------------
 
@@ -175,20 +199,21 @@ class State:
 
     def incumbent(self) -> Trial | None:
         """The best finished search trial; ties go to the earlier one."""
-        best: tuple[float, Trial] | None = None
-        for trial in self.finished():
-            value = trial.last(self.metric)
-            if value is None or value != value:
-                continue
-            if best is None or self.better(value, best[0]):
-                best = (value, trial)
-        return best[1] if best else None
+        return self._best
+
+    def passes(self) -> float:
+        """Forward-backward passes of all trials, in study steps."""
+        return self._passes
 
     def baseline(self) -> Trial | None:
         return self.trials.get(0)
 
-    def passes(self) -> float:
-        return sum(t.passes for t in self.trials.values())
+    def full_seconds(self) -> float:
+        """Seconds of one full training on one worker: measured, or what the smoke trial said."""
+        assert self.config is not None
+        if self._passes < self.config.card.steps:
+            return self.config.full_seconds
+        return self._seconds / self._passes * self.config.card.steps
 
 
 def replay(events: Iterable[Event]) -> State:

@@ -1,0 +1,289 @@
+"""Before a study runs: open the task, try it, and find or make the study's folder.
+
+The task is opened by the first worker process, so that the driver never holds the user's code;
+that worker then runs the smoke trial: a few steps of the baseline, evaluation included. What is
+wrong is found here, within seconds, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from automl.errors import StudyError, TaskError
+from automl.executors.processes import Processes
+from automl.recipe import Recipe
+from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
+from automl.search.strategy import default_fidelity, make_strategy
+from automl.space.tree import Space
+from automl.study.budget import Budget
+from automl.study.journal import Journal
+from automl.study.state import State, StudyConfig, replay
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+SMOKE_TRIAL = -1
+_SMOKE_STEPS = 20
+_STALL_SECONDS = 600.0  # without a sign of life; the smoke trial has shown that steps are shorter
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What `automl tune` was asked for."""
+
+    spec: TaskSpec
+    budget: tuple[str, ...] = ("40full",)
+    strategy: str = "auto"
+    seeds: int = 3  # fresh seeds in the verdict
+    name: str | None = None  # of the study; None: the task's
+    workers: int | None = None  # None: one a core, or one a GPU
+    seed: int = 0
+    runs: Path = Path("runs")
+    journal: str | None = None  # database URL; None: a SQLite file in the study's folder
+
+
+@dataclass
+class Prepared:
+    """A study that is ready to run: its folder, its journal, open for writing, and its workers."""
+
+    config: StudyConfig
+    folder: Path
+    journal: Journal
+    journal_url: str
+    executor: Processes
+    state: State
+    smoke: Report | None  # None when the study goes on
+
+    @property
+    def resumed(self) -> bool:
+        return self.smoke is None
+
+    def close(self) -> None:
+        """Stop the workers and let go of the journal. A study that never began leaves nothing."""
+        self.executor.close()
+        self.journal.close()
+        if self.state.config is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> Prepared:
+    """Open the task and, unless the study is there already, run the smoke trial.
+
+    Raises:
+        AutomlError: one line on what is wrong with the task, the options or the folder.
+    """
+    budget = Budget.parse(options.budget)
+    staging = _staging(options.runs)
+    executor = None
+    try:
+        executor = Processes(
+            options.spec,
+            workers=options.workers or 0,
+            logs=staging / "workers",
+            stall_seconds=_STALL_SECONDS,
+        )
+        card = executor.card
+        name = options.name or card.name
+        if "/" in name or name in (".", "..") or not name.strip():
+            raise StudyError(f"'{name}' is no name for a study; use letters, digits, - and _")
+        folder = options.runs / name
+        url = options.journal or str(folder / "journal.db")
+        known = _known(folder, url, name)
+        config = _config(options, card, name, executor.workers)
+        if known is not None:
+            _check_same(known, config)
+            executor.adopt_logs(folder / "workers")
+            journal = Journal(url, name, write=True)
+            state = replay(event for _, event in journal.events())
+            return Prepared(known, folder, journal, url, executor, state, None)
+        smoke = _smoke(executor, config, staging)
+        config = replace(config, full_seconds=_full_seconds(smoke, card))
+        # A strategy that refuses the space or the budget does so before anything is written.
+        make_strategy(
+            config.strategy,
+            Space.from_json(card.space),
+            fidelity=config.fidelity,
+            direction=card.direction,
+            seed=config.seed,
+            workers=config.workers,
+            budget=budget.search_fulls(config),
+        )
+        listen(
+            {
+                "kind": "smoke",
+                "seconds": smoke.seconds,
+                "full_seconds": config.full_seconds,
+                "metrics": dict(smoke.curve[-1][1]) if smoke.curve else {},
+                "config": config.to_json(),
+            }
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        executor.adopt_logs(folder / "workers")
+        journal = Journal(url, name, write=True)
+        return Prepared(config, folder, journal, url, executor, State(), smoke)
+    except BaseException:
+        if executor is not None:
+            executor.close()
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def resume(
+    name: str,
+    *,
+    runs: Path = Path("runs"),
+    journal: str | None = None,
+    workers: int | None = None,
+    listen: Listener = lambda event: None,
+) -> Prepared:
+    """Take up the study `name` again, exactly as it was started.
+
+    Raises:
+        StudyError: there is no such study.
+    """
+    config = saved_config(name, runs=runs, journal=journal)
+    options = TuneOptions(
+        spec=config.spec,
+        budget=config.budget,
+        strategy=config.strategy,
+        seeds=config.seeds,
+        name=name,
+        workers=workers or config.workers,
+        seed=config.seed,
+        runs=runs,
+        journal=journal,
+    )
+    return prepare(options, listen=listen)
+
+
+def saved_state(name: str, *, runs: Path = Path("runs"), journal: str | None = None) -> State:
+    """The state of a study on disk; never blocks its driver.
+
+    Raises:
+        StudyError: there is no such study.
+    """
+    url = journal or str(runs / name / "journal.db")
+    if journal is None and not Path(url).exists():
+        raise StudyError(f"no study named '{name}' in {runs}{_others(runs)}")
+    reader = Journal(url, name)
+    try:
+        state = replay(event for _, event in reader.events())
+    finally:
+        reader.close()
+    if state.config is None:
+        raise StudyError(f"no study named '{name}' in {journal or runs}{_others(runs)}")
+    return state
+
+
+def saved_config(
+    name: str, *, runs: Path = Path("runs"), journal: str | None = None
+) -> StudyConfig:
+    """The configuration of a study on disk; see `saved_state`."""
+    config = saved_state(name, runs=runs, journal=journal).config
+    assert config is not None
+    return config
+
+
+def _staging(runs: Path) -> Path:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".starting-", dir=runs))
+    except OSError as error:
+        raise StudyError(
+            f"cannot write in {runs}: {error.strerror}; choose another --runs"
+        ) from None
+
+
+def _known(folder: Path, url: str, name: str) -> StudyConfig | None:
+    """The study's configuration if its journal has begun."""
+    if "://" not in url and not Path(url).exists():
+        return None
+    reader = Journal(url, name)
+    try:
+        state = replay(event for _, event in reader.events())
+    finally:
+        reader.close()
+    return state.config
+
+
+def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> StudyConfig:
+    low, high, eta = default_fidelity(card.steps, card.eval_steps)
+    return StudyConfig(
+        name=name,
+        spec=options.spec,
+        card=card,
+        strategy=options.strategy,
+        fidelity=(low, high, eta),
+        budget=options.budget,
+        seed=options.seed,
+        seeds=options.seeds,
+        workers=workers,
+    )
+
+
+def _check_same(old: StudyConfig, new: StudyConfig) -> None:
+    """Refuse to continue a study with other settings.
+
+    Raises:
+        StudyError: naming the first setting that differs.
+    """
+    fields = ("spec", "strategy", "budget", "seed", "seeds")
+    for field in fields:
+        a, b = getattr(old, field), getattr(new, field)
+        if field == "spec" and a != b:
+            field, a, b = _first_difference(a, b)
+        if a != b:
+            raise StudyError(
+                f"a study named '{old.name}' exists with {field} {_short(a)}, not {_short(b)}; "
+                f"choose another --name, or remove it with `automl rm {old.name}`"
+            )
+    for field, what in (("code_fingerprint", "code"), ("data_fingerprint", "data")):
+        if getattr(old.card, field) != getattr(new.card, field):
+            raise StudyError(
+                f"the task's {what} changed since study '{old.name}' began; its trials would no "
+                f"longer compare: choose another --name"
+            )
+
+
+def _first_difference(a: TaskSpec, b: TaskSpec) -> tuple[str, Any, Any]:
+    old, new = a.to_json(), b.to_json()
+    return next((n, old[n], new[n]) for n in old if old[n] != new[n])
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(str(v) for v in value) or "nothing"
+    return str(value)
+
+
+def _smoke(executor: Processes, config: StudyConfig, staging: Path) -> Report:
+    """Train a few steps of the baseline and evaluate; what fails here, fails the command.
+
+    Raises:
+        TaskError: what the trainer or the user's code said, in one line.
+    """
+    card = config.card
+    recipe = Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=config.seed)
+    stop = min(_SMOKE_STEPS, card.eval_steps, card.steps)
+    segment = Segment(SMOKE_TRIAL, recipe, 0, stop)
+    executor.submit(Pack((segment,), str(staging / "checkpoints")))
+    while True:
+        for report in executor.reports(1.0):
+            if isinstance(report, Report):
+                if report.status in (Status.DONE, Status.DIVERGED):
+                    return report
+                raise TaskError(report.message or f"the smoke trial failed: {report.status}")
+
+
+def _full_seconds(smoke: Report, card: TaskCard) -> float:
+    return smoke.seconds / max(smoke.reached, 1) * card.steps
+
+
+def _others(runs: Path) -> str:
+    names = sorted(p.parent.name for p in runs.glob("*/journal.db"))
+    return f"; there are: {', '.join(names)}" if names else "; `automl ls` lists what is there"
