@@ -1,0 +1,133 @@
+"""Who competes in the verdict, and how they stand: the baseline and the finalists.
+
+A finalist is a point of the search trained to its last step; seeds of one point count as their
+mean. Finals are its trainings on fresh seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from automl.recipe import Recipe
+from automl.records import Status
+from automl.space.tree import Space
+from automl.study.comparison import Sample
+from automl.study.state import State, Trial
+
+Split = Literal["test", "validation"]
+
+BASELINE = "baseline"
+FINALISTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """The baseline or a finalist: its recipe as the search trained it, and its finals so far."""
+
+    label: str
+    recipe: Recipe
+    trials: tuple[Trial, ...] = ()
+    searched: float | None = None  # its value in the search
+
+
+def contenders(state: State) -> list[Contender]:
+    """The baseline, then the finalists in the order of the search; finals that ran keep a label."""
+    baseline = baseline_recipe(state)
+    finals = of_phase(state, "verdict")
+    fixed = {t.label: t.recipe for t in finals}
+    taken = {baseline.point_key} | {r.point_key for r in fixed.values()}
+    ranked = _ranked(state)
+    others = [key for key in ranked if key not in taken]
+    out = [Contender(BASELINE, baseline)]
+    for place in range(1, FINALISTS + 1):
+        label = f"finalist {place}"
+        if label in fixed:
+            out.append(Contender(label, fixed[label]))
+        elif others:
+            out.append(Contender(label, ranked[others.pop(0)][1]))
+    return [
+        replace(
+            c,
+            trials=tuple(t for t in finals if t.label == c.label),
+            searched=ranked[c.recipe.point_key][0] if c.recipe.point_key in ranked else None,
+        )
+        for c in out
+    ]
+
+
+def baseline_recipe(state: State) -> Recipe:
+    """Trial 0's recipe; before there is one, the space's defaults at full length."""
+    assert state.config is not None
+    first = state.baseline()
+    if first is not None:
+        return first.recipe
+    card = state.config.card
+    return Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=state.config.seed)
+
+
+def ranking(state: State) -> list[Contender]:
+    """Contenders that have an ended final, best first: fewest diverged, then mean validation."""
+    assert state.config is not None
+    sign = -1 if state.config.card.direction == "maximize" else 1
+
+    def place(contender: Contender) -> tuple[float, float]:
+        values = values_of(state, contender, "validation")
+        diverged = count(contender, Status.DIVERGED)
+        mean = Sample.of(values).mean
+        share = diverged / (diverged + len(values))
+        return share, math.inf if mean is None else sign * mean
+
+    heard = [
+        c
+        for c in contenders(state)
+        if values_of(state, c, "validation") or count(c, Status.DIVERGED)
+    ]
+    ranked = sorted(heard, key=place)  # stable: the baseline, then the better one of the search
+    return ranked if ranked and values_of(state, ranked[0], "validation") else []
+
+
+def values_of(state: State, contender: Contender, split: Split) -> list[float]:
+    found = (value_of(state, t, split) for t in contender.trials)
+    return [v for v in found if v is not None]
+
+
+def value_of(state: State, trial: Trial, split: Split) -> float | None:
+    """A finished run's value; None when it has none that is finite."""
+    assert state.config is not None
+    if trial.status != Status.DONE:
+        return None
+    if split == "validation":
+        value = trial.last(state.metric)
+    else:
+        value = (trial.test or {}).get(f"test/{state.config.card.metric}")
+    return value if value is not None and math.isfinite(value) else None
+
+
+def count(contender: Contender, *statuses: Status) -> int:
+    return sum(t.status in statuses for t in contender.trials)
+
+
+def _ranked(state: State) -> dict[str, tuple[float, Recipe]]:
+    """Points trained to the end with a finite value, best first; seeds of one point averaged."""
+    assert state.config is not None
+    runs: dict[str, list[Trial]] = {}
+    for trial in state.finished():
+        value = trial.last(state.metric)
+        if value is not None and math.isfinite(value):
+            runs.setdefault(trial.recipe.point_key, []).append(trial)
+    sign = -1 if state.config.card.direction == "maximize" else 1
+    means = {k: _mean([t.last(state.metric) for t in ts]) for k, ts in runs.items()}
+    best = sorted(runs, key=lambda k: (sign * means[k], runs[k][0].number))
+    return {k: (means[k], runs[k][0].recipe) for k in best}
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return math.fsum(known) / len(known)
+
+
+def of_phase(state: State, phase: str) -> list[Trial]:
+    return [t for t in state.trials.values() if t.phase == phase]

@@ -1,0 +1,217 @@
+"""What is still to be trained once the search is over: finals on fresh seeds, then ablations.
+
+Finals     the best points of the search and the baseline, each on the same fresh seeds
+Ablations  the winner with one change at a time taken back to the baseline's value
+
+A search picks its best value partly for its luck, so that value proves nothing; the finals are
+trained again on seeds that the search never used. When the allowance is short, proof goes first:
+the best point and the baseline on all seeds, then the runner-up, then the third, then ablations.
+Everything here is a function of the State: asked again after more events, it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from automl.recipe import Recipe
+from automl.records import Status
+from automl.registry import FAMILIES
+from automl.space.ranges import Value
+from automl.space.tree import Space
+from automl.study.contenders import (
+    BASELINE,
+    baseline_recipe,
+    contenders,
+    of_phase,
+    ranking,
+)
+from automl.study.state import State, Trial
+
+_SLACK = 0.25  # full trainings: what the last search trials overspent must not cost a whole final
+_ORDER = ("optimizer", "schedule", "batch", "loss", "averaging", "gradient", "transform",
+          "architecture", "batch_size")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A training that the verdict wants."""
+
+    phase: str  # "verdict" | "ablation"
+    label: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One group of differences between the winner and the baseline, and the point without it."""
+
+    group: str  # "optimizer", "batch_size", "model.width"
+    label: str  # "without mixup"
+    names: tuple[str, ...]  # the point's names that differ
+    without: Recipe
+
+
+def next_trials(state: State, *, allowance_fulls: float | None = None) -> list[Planned]:
+    """Trainings that the verdict still wants, in the order of their worth.
+
+    Finals first; ablations only when every final has ended. Nothing that is open or there is
+    asked for again.
+
+    Args:
+        state: the search is over.
+        allowance_fulls: full trainings that the whole verdict may cost, finals and ablations
+            together, spent ones included; None: `state.allowance`, and without it no limit.
+
+    Returns:
+        [] while finals run that ablations wait for, and when nothing is left.
+    """
+    if state.config is None:
+        return []
+    allowance = state.allowance if allowance_fulls is None else allowance_fulls
+    limit = math.inf if allowance is None else allowance + _SLACK
+    wanted = _finals(state, limit)
+    missing = _missing(state, wanted)
+    if missing or any(t.status in ("running", "waiting") for t in of_phase(state, "verdict")):
+        return missing
+    spent = sum(_cost(state, p.recipe) for p in wanted)
+    return _missing(state, _ablations(state, limit - spent))
+
+
+def fresh_seeds(state: State, count: int) -> list[int]:
+    """Seeds of the finals: a function of the study's seed, none of them used in the search."""
+    assert state.config is not None
+    used = {t.recipe.seed for t in state.search_trials()}
+    seeds: list[int] = []
+    turn = 0
+    while len(seeds) < count:
+        text = f"verdict/{state.config.seed}/{turn}"
+        seed = 100_000 + int(hashlib.sha256(text.encode()).hexdigest(), 16) % 900_000
+        if seed not in used and seed not in seeds:
+            seeds.append(seed)
+        turn += 1
+    return seeds
+
+
+def changes(state: State, winner: Recipe) -> list[Change]:
+    """The winner's differences to the baseline by stage, each with a valid recipe without it."""
+    assert state.config is not None
+    space = Space.from_json(state.config.card.space)
+    base = baseline_recipe(state).point
+    point = winner.point
+    different = [n for n in dict.fromkeys((*point, *base)) if point.get(n) != base.get(n)]
+    groups: dict[str, list[str]] = {}
+    for name in different:
+        groups.setdefault(_group(name), []).append(name)
+    found = []
+    for group in sorted(groups, key=_place):
+        kept = {n: v for n, v in point.items() if _group(n) != group}
+        # Names that only now open (a schedule that the winner's optimizer had pinned) are the
+        # baseline's too; `complete` drops those that stay closed.
+        without = Recipe(space.complete({**base, **kept}), steps=winner.steps, seed=winner.seed)
+        if without.point_key != winner.point_key:
+            names = tuple(groups[group])
+            label = _label(group, names, point.get(group), base.get(group), base)
+            found.append(Change(group, label, names, without))
+    return found
+
+
+def _finals(state: State, limit: float) -> list[Planned]:
+    """All finals that fit into `limit` full trainings, seed by seed."""
+    assert state.config is not None
+    baseline, *finalists = contenders(state)
+    if not finalists and _done(state.baseline()) is None:
+        return []
+    count = max(state.config.seeds, 1)
+    while True:
+        chosen = [baseline, *finalists]
+        if count * sum(_cost(state, c.recipe) for c in chosen) <= limit:
+            break
+        if len(finalists) > 1:
+            finalists = finalists[:-1]
+        elif count > 1:
+            count -= 1
+        else:
+            return []
+    seeds = fresh_seeds(state, count)
+    order = [*chosen[1:2], chosen[0], *chosen[2:]]
+    return [Planned("verdict", c.label, replace(c.recipe, seed=s)) for c in order for s in seeds]
+
+
+def _ablations(state: State, limit: float) -> list[Planned]:
+    """One seed of each change, then the next seed, as far as `limit` full trainings go."""
+    assert state.config is not None
+    order = ranking(state)
+    if not order or order[0].label == BASELINE:
+        return []
+    winner = order[0].recipe
+    finals = {t.recipe.seed for c in order[:1] for t in c.trials if t.status == Status.DONE}
+    seeds = [s for s in fresh_seeds(state, max(state.config.seeds, 1)) if s in finals]
+    known = {(t.recipe.point_key, t.recipe.seed) for t in of_phase(state, "verdict")}
+    cost = _cost(state, winner)  # none of them has been trained yet
+    found: list[Planned] = []
+    for seed in seeds:
+        for change in changes(state, winner):
+            recipe = replace(change.without, seed=seed)
+            if (recipe.point_key, seed) in known:
+                continue
+            limit -= cost
+            if limit < 0:
+                return found
+            found.append(Planned("ablation", change.label, recipe))
+    return found
+
+
+def _missing(state: State, wanted: Iterable[Planned]) -> list[Planned]:
+    others = (t for t in state.trials.values() if t.phase != "search")
+    there = {(t.recipe.point_key, t.recipe.seed) for t in others}
+    return [p for p in wanted if (p.recipe.point_key, p.recipe.seed) not in there]
+
+
+def _done(trial: Trial | None) -> Trial | None:
+    return trial if trial is not None and trial.status == Status.DONE else None
+
+
+def _cost(state: State, recipe: Recipe) -> float:
+    """Full trainings that one run of `recipe` costs: as measured in the search, else 1."""
+    assert state.config is not None
+    for trial in state.finished():
+        if trial.recipe.point_key == recipe.point_key and trial.passes > 0:
+            return trial.passes / state.config.card.steps
+    return recipe.steps / state.config.card.steps
+
+
+def _group(name: str) -> str:
+    root = name.split(".", 1)[0]
+    return root if root in FAMILIES else name
+
+
+def _place(group: str) -> tuple[int, str]:
+    return (_ORDER.index(group), "") if group in _ORDER else (len(_ORDER), group)
+
+
+def _label(group: str, names: tuple[str, ...], now: Value, then: Value, base: object) -> str:
+    """What is taken back, in words: "without mixup", "optimizer back to adamw"."""
+    if now == then and group in FAMILIES:
+        if len(names) == 1:
+            stage, method, name = (*names[0].split(".", 2), "", "")[:3]
+            return f"{method} {name} as in the baseline" if name else f"{stage} as in the baseline"
+        return f"{now} settings as in the baseline"
+    if group not in FAMILIES:
+        return f"{group.removeprefix('model.')} back to {_text(then)}"
+    added = [m for m in _methods(now) if m not in _methods(then)]
+    if added and set(_methods(then)) <= set(_methods(now)):
+        return f"without {'+'.join(added)}"
+    if not _methods(now):
+        return f"with {then}"
+    return f"{group} back to {then or 'none'}"
+
+
+def _methods(chosen: Value) -> list[str]:
+    return [] if chosen in (None, "none", "plain") else str(chosen).split("+")
+
+
+def _text(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
