@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.errors import MethodError
-from automl.methods.stages import Hyper, Layout, Optimizer, Slot, hyper_tensors
+from automl.methods.stages import Hyper, Layout, Optimizer, Role, Slot, hyper_tensors
 from automl.registry import family, nearest
 
 
@@ -54,14 +54,14 @@ class TorchOptimizer(torch.optim.Optimizer):
         w = _row(self._parameters)
         g = _row([torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters])
         state = self._state(w)
-        t = state["step"].add_(1)
+        t = state["t"].add_(1)
         self._method.step(w, g, state, self._hyper(w), t, self._layout)
         torch._foreach_copy_(self._parameters, self._split(w))
         return loss
 
     @torch.no_grad()
     def evaluated(self) -> list[Tensor]:
-        """The weights to evaluate and keep, in the order of `params`; most methods keep w itself."""
+        """The weights to evaluate and keep, in the order of `params`; mostly w itself."""
         w = _row(self._parameters)
         if self._method.evaluated is not None:
             w = self._method.evaluated(w, self._state(w), self._hyper(w))
@@ -72,7 +72,7 @@ class TorchOptimizer(torch.optim.Optimizer):
         # Kept under the first parameter, where torch's own state_dict and load_state_dict find it.
         state: dict[str, Any] = self.state[self._parameters[0]]
         if not state:
-            state.update(self._method.init(w, self._layout), step=w.new_zeros(1, 1))
+            state.update(self._method.init(w, self._layout), t=w.new_zeros(1, 1))
         return state
 
     def _hyper(self, w: Tensor) -> Hyper:
@@ -93,7 +93,7 @@ def _layout(parameters: list[Tensor]) -> Layout:
     matrices = sum(p.ndim >= 2 for p in parameters)
     offset = 0
     for i, p in enumerate(parameters):
-        role = "vector" if i >= matrices else "output" if i == matrices - 1 else "matrix"
+        role: Role = "vector" if i >= matrices else "output" if i == matrices - 1 else "matrix"
         slots.append(Slot(str(i), tuple(p.shape), offset, role))
         offset += p.numel()
     return Layout(tuple(slots), offset, sum(s.numel for s in slots[:matrices]))

@@ -47,12 +47,13 @@ def one_cycle_momentum(
 def _one_cycle_walk(
     step: int, horizon: int, share: float, start: float, peak: float, end: float
 ) -> float:
+    step = min(step, horizon - 1)
     rise = max(share * horizon - 1, 0.0)
     if step < rise:
         a, b, u = start, peak, step / rise
     else:
         a, b, u = peak, end, (step - rise) / max(horizon - 1 - rise, 1e-9)
-    return b + (a - b) / 2 * (1 + math.cos(math.pi * min(u, 1.0)))
+    return b + (a - b) / 2 * (1 + math.cos(math.pi * u))
 
 
 METHOD = Schedule(
