@@ -1,0 +1,172 @@
+"""A sampler and a fidelity rule together: the strategy that all named ones are made of.
+
+The sampler says where to look, the rule who trains on. Values are turned into losses here, at
+the door: below it lower is better, and what failed, diverged or is not finite is infinity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from automl.errors import StrategyError
+from automl.recipe import Recipe
+from automl.records import Segment
+from automl.space.ranges import Value
+from automl.space.tree import Point, Space
+
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A segment that brought no value; its trial counts as the worst there is."""
+
+    kind: str  # a Status of FAILURES: "out of memory", "user code" ...
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial as the strategy knows it: what it was, how far it came, and its value there."""
+
+    number: int
+    recipe: Recipe
+    step: int
+    value: float
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A point to try. `full`: train it to the end, whatever the rungs say."""
+
+    point: Mapping[str, Value]
+    label: str = ""
+    full: bool = False
+
+
+class Sampler(Protocol):
+    """Where to look. Each trial is either suggested or adopted, once, and then observed."""
+
+    def suggest(self, trial: int) -> Suggestion: ...
+
+    def adopt(self, trial: int, point: Point) -> None:
+        """Somebody else has begun `trial` at `point`: learn from it as from one's own."""
+
+    def observe(self, trial: int, loss: float) -> None:
+        """The loss of `trial` where it stands; called again when it has trained further."""
+
+
+class Rule(Protocol):
+    """Who trains on. Steps are counted from the trial's start."""
+
+    def enter(self, trial: int, *, full: bool) -> int:
+        """A new trial: the step that its first segment stops at."""
+
+    def report(self, trial: int, losses: Mapping[int, float]) -> None:
+        """Losses by step, the last one at the end of the segment; infinity ends the trial."""
+
+    def next(self) -> tuple[int, int, int] | None:
+        """A waiting trial that is to train on now: (trial, start, stop); None when none is."""
+
+
+class Paired:
+    """The strategy made of a sampler and a rule; trial 0 is the baseline, trained to the end."""
+
+    def __init__(
+        self,
+        space: Space,
+        sampler: Sampler,
+        rule: Rule,
+        *,
+        steps: int,
+        maximize: bool,
+        seed: int,
+    ) -> None:
+        self._space = space
+        self._sampler = sampler
+        self._rule = rule
+        self._steps = steps
+        self._sign = -1.0 if maximize else 1.0
+        self._first_seed = int.from_bytes(hashlib.sha256(f"trials {seed}".encode()).digest()[:4])
+        self._recipes: list[Recipe] = []  # by trial number
+        self._labels: dict[int, str] = {}
+        self._open: dict[int, int] = {}  # trial -> step at which its running segment stops
+        self._best: dict[int, tuple[float, int]] = {}  # step -> (loss, trial)
+
+    def ask(self, n: int, *, new: bool = True) -> list[Segment]:
+        """Up to n segments: trials that are to train on first, then new ones."""
+        segments: list[Segment] = []
+        while len(segments) < n:
+            going_on = self._rule.next()
+            if going_on is not None:
+                trial, start, stop = going_on
+                segments.append(
+                    Segment(trial, self._recipes[trial], start, stop, parent=(trial, start))
+                )
+                self._open[trial] = stop
+            elif new:
+                segments.append(self._begin())
+            else:
+                break
+        return segments
+
+    def tell(self, segment: Segment, values: Mapping[int, float] | Failure) -> None:
+        """Take the values of an open segment, known by its trial.
+
+        Raises:
+            StrategyError: the trial has no open segment.
+        """
+        trial = segment.trial
+        if trial not in self._open:
+            raise StrategyError(f"trial {trial} was told a result, but runs no segment")
+        stop = self._open.pop(trial)
+        losses = self._losses(values, stop)
+        self._rule.report(trial, losses)
+        loss = losses[stop]
+        self._sampler.observe(trial, loss)
+        if loss < math.inf:
+            self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
+
+    def incumbent(self) -> Trial | None:
+        """The best finished trial; before one has finished, the best at the highest step."""
+        if not self._best:
+            return None
+        step = max(self._best)
+        loss, number = self._best[step]
+        return Trial(number, self._recipes[number], step, self._sign * loss, self.label(number))
+
+    def label(self, trial: int) -> str:
+        """Why the trial was begun: "baseline", "portfolio", or nothing."""
+        return self._labels.get(trial, "")
+
+    def _begin(self) -> Segment:
+        trial = len(self._recipes)
+        if trial == 0:
+            suggestion = Suggestion(self._space.default(), "baseline", full=True)
+            self._sampler.adopt(0, suggestion.point)
+        else:
+            suggestion = self._sampler.suggest(trial)
+        recipe = Recipe(suggestion.point, steps=self._steps, seed=self._seed(trial))
+        self._recipes.append(recipe)
+        if suggestion.label:
+            self._labels[trial] = suggestion.label
+        self._open[trial] = stop = self._rule.enter(trial, full=suggestion.full)
+        return Segment(trial, recipe, 0, stop)
+
+    def _seed(self, trial: int) -> int:
+        # A step of odd size meets each residue once: a point that comes again is another recipe.
+        return (self._first_seed + trial * 2654435761) % _SEEDS
+
+    def _losses(self, values: Mapping[int, float] | Failure, stop: int) -> dict[int, float]:
+        if not isinstance(values, Mapping) or not values:
+            return {stop: math.inf}
+        losses = {step: self._sign * float(values[step]) for step in sorted(values)}
+        if not all(math.isfinite(loss) for loss in losses.values()):
+            return {stop: math.inf}
+        losses.setdefault(stop, losses[max(losses)])
+        return losses
