@@ -1,0 +1,1 @@
+"""MLflow, seen from the journal: a process of its own that copies the study."""
