@@ -191,6 +191,30 @@ def studies(url: str | Path) -> list[str]:
             connection.close()
 
 
+def writer(url: str | Path, study: str) -> str:
+    """Who is running `study` now, such as "process 4711"; "" when nobody is. Takes no lock.
+
+    Raises:
+        JournalError: as for a `Journal` that is read.
+    """
+    parsed = _parse(url)
+    if path := _file(parsed):
+        try:
+            pid = _lock_path(path, study).read_text().strip()
+            os.kill(int(pid), 0)
+        except PermissionError:  # it lives, and is somebody else's
+            return f"process {pid}"
+        except (OSError, ValueError):
+            return ""
+        return f"process {pid}"
+    with _one_line(parsed):
+        connection = _connect(parsed, write=False)
+        try:
+            return _session_holder(connection, study)
+        finally:
+            connection.close()
+
+
 def delete(url: str | Path, study: str) -> None:
     """Remove every event of `study` for good.
 
@@ -323,13 +347,16 @@ def _busy(study: str, holder: str) -> JournalError:
     )
 
 
+def _lock_path(path: Path, study: str) -> Path:
+    return path.with_name(f"{path.name}.{quote(study, safe='')}.lock")
+
+
 def _lock_file(path: Path | None, study: str) -> int:
     """Lock the study, for as long as this process keeps the descriptor that is returned."""
     assert path is not None
     if not path.parent.is_dir():
         raise JournalError(f"{path}: no folder {path.parent} to keep the journal in")
-    lock = path.with_name(f"{path.name}.{quote(study, safe='')}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(_lock_path(path, study), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -348,6 +375,12 @@ def _lock_session(connection: sa.Connection, study: str) -> None:
     connection.commit()
     if got:
         return
+    raise _busy(study, _session_holder(connection, study) or "another process")
+
+
+def _session_holder(connection: sa.Connection, study: str) -> str:
+    """The session that holds the study's lock: "process 4711 on host", or "" for none."""
+    key = _key(study)
     holder = connection.scalar(
         sa.text(
             "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
@@ -357,7 +390,7 @@ def _lock_session(connection: sa.Connection, study: str) -> None:
         ),
         {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF},
     )
-    raise _busy(study, str(holder).removeprefix("automl ") if holder else "another process")
+    return str(holder).removeprefix("automl ") if holder else ""
 
 
 def _key(name: str) -> int:
