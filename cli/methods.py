@@ -1,0 +1,94 @@
+"""`automl methods`: what a recipe can be made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from automl.errors import MethodError
+from automl.registry import FAMILIES, Family, Method, nearest
+from automl.space.ranges import Choice
+from automl.space.tree import describe
+
+from .table import aligned
+from .wording import number, shown
+
+
+def _names(incomplete: str) -> list[str]:
+    return [n for f in FAMILIES.values() for n in f.names() if n.startswith(incomplete)]
+
+
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A method to explain, such as lion.", autocompletion=_names
+        ),
+    ] = None,
+) -> None:
+    """List the methods, or explain one: idea, formula, ranges, cost, source."""
+    if name is None:
+        typer.echo("\n".join(_all()))
+        return
+    families = [f for f in FAMILIES.values() if name in f.names()]
+    if not families:
+        known = [n for f in FAMILIES.values() for n in f.names()]
+        near = nearest(name, known) or "; `automl methods` lists all"
+        raise MethodError(f"no method named '{name}'{near}")
+    blocks = ["\n".join(_explained(family, name)) for family in families]
+    typer.echo("\n\n".join(blocks))
+
+
+def _all() -> list[str]:
+    lines = ["A recipe chooses one method at each stage of a training step:", ""]
+    for family in FAMILIES.values():
+        lines.append(f"{family.key} ({family.folder}/)")
+        rows = [[f"  {n}", _idea(family.header(n))] for n in family.names()]
+        lines += [*(aligned(rows) if rows else []), ""]
+    return [*lines, "Explain one: automl methods NAME"]
+
+
+def _idea(header: str) -> str:
+    """The first sentence of a method's header, without its name."""
+    first = header.split("\n\n")[0].replace("\n", " ")
+    return first.partition(": ")[2] or first
+
+
+def _explained(family: Family, name: str) -> list[str]:
+    from .quiet import quiet
+
+    header = family.header(name)
+    with quiet():
+        method = family.get(name)  # torch is imported here: ranges stand in the method's own file
+    lines = [f"{name}, {_article(family.key)}", "", header, ""]
+    if method.ranges:
+        rows = [["HYPERPARAMETER", "RANGE", "DEFAULT"]]
+        for hyper, range_ in method.ranges.items():
+            text = describe(range_)
+            if isinstance(range_, Choice):
+                text = text.replace("|", " | ")
+            rows.append([f"{family.key}.{name}.{hyper}", text, shown(range_.default)])
+        lines += [*aligned(rows), ""]
+    lines += [f"cost    {cost}" for cost in _costs(method)]
+    if method.pins:
+        lines.append(f"pins    {', '.join(method.pins)}: it takes that stage over")
+    lines.append(f"source  {method.source}")
+    if "Source:" in header:
+        lines.pop()
+    return lines
+
+
+def _costs(method: Method) -> list[str]:
+    words = []
+    buffers = getattr(method, "buffers", None)
+    if buffers is not None:
+        words.append(f"{number(buffers)} numbers of state per weight")
+    passes = getattr(method, "passes", None)
+    if passes is not None:
+        words.append(f"{number(passes)} forward-backward passes a step")
+    return ["; ".join(words)] if words else []
+
+
+def _article(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

@@ -1,0 +1,46 @@
+"""Options that several commands share, and what the shell completes them with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study_names(incomplete: str) -> list[str]:
+    root = Path(os.environ.get("AUTOML_RUNS", "runs"))
+    names = sorted(p.parent.name for p in root.glob("*/journal.db"))
+    return [n for n in names if n.startswith(incomplete)]
+
+
+def space_names(incomplete: str) -> list[str]:
+    from automl.space.files import shipped  # reads the spaces: only when the shell asks
+
+    return [n for n in shipped() if n.startswith(incomplete)]
+
+
+def strategy_names(incomplete: str) -> list[str]:
+    from automl.search.strategy import strategies  # as above
+
+    return [n for n in strategies() if n.startswith(incomplete)]
+
+
+Runs = Annotated[
+    Path,
+    typer.Option(
+        "--runs", envvar="AUTOML_RUNS", show_envvar=True, help="Folder that studies are kept in."
+    ),
+]
+JournalUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        metavar="URL",
+        help="Database of the journal: postgresql://... ; else a file in the study's folder.",
+    ),
+]
+StudyName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the study.", autocompletion=study_names)
+]

@@ -1,0 +1,75 @@
+"""`automl space`: what may vary in a search."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from automl.space.ranges import Choice
+from automl.space.tree import Dimension, describe
+
+from .options import space_names
+from .table import aligned
+from .wording import counted, shown
+
+space = typer.Typer(
+    name="space",
+    help="List and show search spaces.",
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@space.command("list")
+def list_() -> None:
+    """List the shipped spaces."""
+    from automl.space.files import shipped
+
+    typer.echo("\n".join(aligned([[name, about] for name, about in shipped().items()])))
+    typer.echo(
+        "\nShow one: automl space show NAME. Use one: automl tune TASK --space NAME|FILE.toml"
+    )
+
+
+@space.command("show")
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE", help="A shipped space or a TOML file.", autocompletion=space_names
+        ),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=RANGE", help="Fix, narrow or list a hyperparameter."),
+    ] = None,
+) -> None:
+    """Show the hyperparameters of a space with their ranges, defaults and conditions."""
+    from automl.space.files import load_space
+
+    from .quiet import quiet
+
+    with quiet():
+        found = load_space(name, sets=tuple(sets or ()))  # imports the methods, hence torch
+    rows = [["HYPERPARAMETER", "RANGE", "DEFAULT", "ONLY WITH"]]
+    rows += [[d.name, _range(d), shown(d.range.default), _when(d)] for d in found]
+    typer.echo("\n".join(aligned(rows)))
+    typer.echo(f"\n{counted(len(found), 'hyperparameter')}. Change one: --set NAME=RANGE")
+
+
+def _range(d: Dimension) -> str:
+    text = describe(d.range)
+    return text.replace("|", " | ") if isinstance(d.range, Choice) else text
+
+
+def _when(d: Dimension) -> str:
+    """Conditions beyond the one that the name itself tells (optimizer.lion.lr: lion)."""
+    found = []
+    for name, values in d.when:
+        told = d.name.split(".")[:2]
+        if told == [name, str(values[0])] and len(values) == 1:
+            continue
+        found.append(f"{name} = {' | '.join(str(v) for v in values)}")
+    return ", ".join(found)

@@ -1,0 +1,193 @@
+"""`automl tune` and `automl resume`: run a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import JournalUrl, Runs, StudyName, space_names, strategy_names
+
+_DEFAULT_BUDGET = "40full"
+
+
+def tune(
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TASK]",
+            help="digits, table.csv, images/, corpus.txt or task.py; left out only with --cmd.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="A time (30m, 2h), 100trials or 20full, which is 20 full trainings. Of several, "
+            f"whichever comes first.  [default: {_DEFAULT_BUDGET}]",
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What may vary: a shipped space or a TOML file.  [default: the task's]",
+            autocompletion=space_names,
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=RANGE",
+            help="Fix, narrow or list one hyperparameter: optimizer=adamw,lion or "
+            "optimizer.lion.lr=1e-5..1e-3.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How to search.  [default: auto]",
+            show_default=False,
+            autocompletion=strategy_names,
+        ),
+    ] = "auto",
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What is compared.  [default: the task's]"),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of a table to predict.")
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Length of a full training.  [default: the task's]"),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Fresh seeds in the verdict.", show_default=True),
+    ] = 3,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the study.  [default: the task's]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Processes that train.  [default: one a core, or one a GPU]"
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the search.", show_default=True)
+    ] = 0,
+    cmd: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help='Tune a script: "python train.py --lr {lr}".'),
+    ] = None,
+    metric_regex: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Finds the metric in what --cmd prints."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.", show_default=True)
+    ] = "auto",
+    runs: Runs = Path("runs"),
+    journal: JournalUrl = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help='Another MLflow store, or "off".  [default: a local one in --runs]'
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+) -> None:
+    """Search for the best way to train a network.
+
+    Ends with a verdict. Exit code: 0 better than the baseline, 3 not better, 1 the search failed
+    or was interrupted (`automl resume NAME` goes on), 2 wrong usage.
+    """
+    from .plan import checked
+
+    options = checked(
+        task=task,
+        command=cmd,
+        metric_regex=metric_regex,
+        metric=metric,
+        target=target,
+        space=space,
+        sets=tuple(sets or ()),
+        epochs=epochs,
+        device=device,
+        budget=tuple(budget or (_DEFAULT_BUDGET,)),
+        strategy=strategy,
+        seeds=seeds,
+        name=name,
+        workers=workers,
+        seed=seed,
+        runs=runs,
+        journal=journal,
+    )
+    from automl.study.preparing import prepare
+
+    from .driving import drive
+    from .quiet import quiet as silence
+    from .showing import choose
+
+    with silence():
+        if dry_run:
+            from .plan import show_plan
+
+            show_plan(options)
+            return
+        drive(
+            lambda listen: prepare(options, listen=listen),
+            choose(as_json=as_json, quiet=quiet),
+            again=_again(runs, journal),
+        )
+
+
+def resume(
+    name: StudyName,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes that train, if others.")
+    ] = None,
+    runs: Runs = Path("runs"),
+    journal: JournalUrl = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+) -> None:
+    """Go on with a study that was interrupted.
+
+    It goes on to the budget that it was started with; the same `automl tune` command does the same.
+    """
+    from automl.study.preparing import resume as take_up
+
+    from .driving import drive
+    from .quiet import quiet as silence
+    from .showing import choose
+
+    with silence():
+        drive(
+            lambda listen: take_up(
+                name, runs=runs, journal=journal, workers=workers, listen=listen
+            ),
+            choose(as_json=as_json, quiet=quiet),
+            again=_again(runs, journal),
+        )
+
+
+def _again(runs: Path, journal: str | None) -> str:
+    """Options that find the study again, if it does not lie in the default place."""
+    place = "" if runs == Path("runs") else f" --runs {runs}"
+    return place + (f" --journal {journal}" if journal else "")
