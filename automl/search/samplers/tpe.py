@@ -30,8 +30,8 @@ from automl.search.paired import Suggestion
 from automl.space.ranges import Choice, Float, Range, Value
 from automl.space.tree import Dimension, Point, Space
 
-_KEPT = 250  # finished trials after thinning out; at twice as many they are thinned out again
-_BEST = 50  # of these are the best ones; TPE's good set is the best 25
+_KEPT = 120  # finished trials after thinning out; at twice as many they are thinned out again
+_BEST = 30  # of these are the best ones
 
 
 class TpeSampler:
