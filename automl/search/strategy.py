@@ -17,9 +17,11 @@ from automl.errors import StrategyError
 from automl.records import Segment
 from automl.registry import nearest
 from automl.search.fidelity.asha import Asha
+from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.paired import Failure, Paired, Rule, Sampler, Trial
+from automl.search.portfolio import portfolio
 from automl.search.samplers.random import RandomSampler
 from automl.space.tree import Space
 
@@ -116,6 +118,20 @@ def default_fidelity(max_steps: int, eval_steps: int) -> Fidelity:
     return min(low, max_steps), max_steps, ETA
 
 
+def _auto(setting: Setting) -> Strategy:
+    from automl.search.auto import AutoSampler  # late, see _tpe_sampler
+
+    low, high, _ = setting.fidelity
+    sampler = AutoSampler(
+        setting.space,
+        portfolio(setting.space),
+        seed=setting.seed,
+        budget=setting.budget,
+        first_rung=low / high,
+    )
+    return _paired(setting, sampler, rule=Cautious)
+
+
 def _random(setting: Setting) -> Strategy:
     return _paired(setting, RandomSampler(setting.space, seed=setting.seed))
 
@@ -156,7 +172,10 @@ def _tpe_sampler(setting: Setting) -> Sampler:
 
 
 _STRATEGIES: dict[str, tuple[str, Callable[[Setting], Strategy]]] = {
-    "auto": ("the best we know: the baseline, then TPE under ASHA", _asha),
+    "auto": (
+        "the best we know: good recipes first, then TPE, few trials trained to the end",
+        _auto,
+    ),
     "tpe": ("Optuna's TPE, every trial trained to the end", _tpe),
     "asha": ("TPE; at each rung the best third trains on (ASHA)", _asha),
     "hyperband": ("TPE; brackets of rungs that start early and late (Hyperband)", _hyperband),

@@ -1,0 +1,77 @@
+"""auto: the default strategy, put together from what paid on recorded trainings.
+
+    trial 0       the baseline, to the end
+    then          the portfolio: at most a fifth of the budget; as many of its entries as that
+                  allows run to the end, the others start under the rungs
+    from there    TPE, a tenth of the points at random, one trial in seven to the end,
+                  the rest under cautious ASHA
+
+Random points keep the model honest where it has never looked. Trials that are never stopped are
+the insurance against tasks whose early losses mislead, and the only ones that show it.
+`benchmarks/search.py` has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automl.search.paired import Suggestion
+from automl.search.samplers.tpe import TpeSampler
+from automl.space.ranges import Value
+from automl.space.tree import Point, Space
+
+_PORTFOLIO_SHARE = 0.2  # of the budget
+_RANDOM_SHARE = 0.1
+_FULL_EVERY = 7
+_UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
+
+
+class AutoSampler:
+    """The portfolio, then TPE with a share of random points."""
+
+    def __init__(
+        self,
+        space: Space,
+        portfolio: Sequence[Point],
+        *,
+        seed: int,
+        budget: float | None,
+        first_rung: float,
+    ) -> None:
+        """`first_rung` is the cost of a trial that is stopped there, in full trainings."""
+        self._space = space
+        self._tpe = TpeSampler(space, seed=seed)
+        self._rng = np.random.default_rng([seed, 2])
+        share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
+        self._portfolio = list(portfolio)[: int(share / first_rung)]
+        self._full = _affordable(share, len(self._portfolio), first_rung)
+        self._suggested = 0
+
+    def suggest(self, trial: int) -> Suggestion:
+        index = self._suggested
+        self._suggested += 1
+        if index < len(self._portfolio):
+            point = self._portfolio[index]
+            self._tpe.adopt(trial, point)
+            return Suggestion(point, "portfolio", full=index < self._full)
+        full = (index - len(self._portfolio)) % _FULL_EVERY == _FULL_EVERY - 1
+        if self._rng.random() < _RANDOM_SHARE:
+            drawn: dict[str, Value] = self._space.sample(self._rng)
+            self._tpe.adopt(trial, drawn)
+            return Suggestion(drawn, full=full)
+        return Suggestion(self._tpe.suggest(trial).point, full=full)
+
+    def adopt(self, trial: int, point: Point) -> None:
+        self._tpe.adopt(trial, point)
+
+    def observe(self, trial: int, loss: float) -> None:
+        self._tpe.observe(trial, loss)
+
+
+def _affordable(share: float, entries: int, first_rung: float) -> int:
+    """Entries that can run to the end when all others stop at the first rung."""
+    if first_rung >= 1:
+        return entries
+    return min(max(int((share - entries * first_rung) / (1 - first_rung)), 0), entries)
