@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LOG = "mlflow.log"
+_TRAINING = "?workflowType=machine_learning"  # otherwise MLflow opens its pages for agents
+ADDRESS = "mlflow.json"  # where the study is in MLflow; written by the mirror
 
 
 class MirrorProcess:
@@ -65,7 +67,7 @@ def start(journal_url: str, study: str, store_uri: str, folder: Path) -> MirrorP
     with log.open("wb") as stderr:
         arguments = [str(journal_url), study, store_uri, str(folder)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "automl.tracking.mlflow", *arguments],
+            [sys.executable, "-W", "ignore", "-m", "automl.tracking.mlflow", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -92,12 +94,13 @@ def study_url(server: str, folder: Path) -> str:
     address = _address(folder)
     if not address:
         return server
-    return f"{server.rstrip('/')}/#/experiments/{address['experiment']}/runs/{address['run']}"
+    page = f"experiments/{address['experiment']}/runs/{address['run']}{_TRAINING}"
+    return f"{server.rstrip('/')}/#/{page}"
 
 
 def _address(folder: Path) -> Mapping[str, str]:
     try:
-        found: dict[str, str] = json.loads((folder / "mlflow.json").read_text())
+        found: dict[str, str] = json.loads((folder / ADDRESS).read_text())
     except (OSError, ValueError):
         return {}
     return found

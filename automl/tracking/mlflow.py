@@ -3,11 +3,8 @@
     python -m automl.tracking.mlflow JOURNAL_URL STUDY STORE_URI [FOLDER]
 
 A process of its own, at low priority, that nobody waits for. One experiment a task, a parent run
-a study, a child run a trial; a trial costs one create, one log_batch, one update. It reads the
-journal in pieces, and the parent's tag `automl.seq` says which pieces are whole in MLflow. After
-a kill, or an error of the store, it goes on after that tag: runs that may be there already are
-looked up by their tags, and since every timestamp comes from the journal, writing a piece twice
-writes the same rows. MLflow is never asked what the study is; the journal is the truth.
+a study, a child run a trial; a trial costs one create, one log_batch, one update. MLflow is never
+asked what the study is; the journal is the truth.
 
 End of standard input is the driver's word (or its death): write what the journal holds, then
 leave. It leaves earlier when the study has ended and all is written. A store that is away is
@@ -19,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import select
@@ -27,291 +23,16 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-os.environ |= {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the pauses are ours, below
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-warnings.simplefilter("ignore")
-logging.disable(logging.CRITICAL)
+from automl.errors import JournalError
+from automl.study.journal import Journal
+from automl.tracking.writing import Mirror
 
-from mlflow import MlflowClient  # noqa: E402  the environment comes first
-from mlflow.entities import Metric, Param, RunTag  # noqa: E402
-
-from automl.errors import JournalError  # noqa: E402
-from automl.study.journal import Journal  # noqa: E402
-from automl.study.state import State, StudyConfig, Trial  # noqa: E402
-from automl.tracking import view, words  # noqa: E402
-
-PIECE = 200  # events; what a restart may find half written
 GRACE = 60.0  # seconds that a store may stay away once the driver has gone
 _POLL = (0.5, 3.0)  # seconds between looks at the journal: busy, idle
 _PAUSE = (1.0, 30.0)  # seconds between attempts at a store that is away
-_BATCH = 1000  # metrics in one log_batch, MLflow's limit
-_RANKED = 50  # places that get the tag automl.rank
-_ARTIFACTS = (
-    "report.html",
-    "best.toml",
-    "best.safetensors",
-    "train_best.py",
-    "trials.csv",
-    "plots",
-    "*.png",
-)
-
-
-class Mirror:
-    """One study's copy in one store, from opening until an error of either end.
-
-    After an error a new one goes on where the store says that this one came to.
-    """
-
-    def __init__(self, journal: Journal, store_uri: str, folder: Path | None) -> None:
-        self._journal = journal
-        self._folder = folder
-        self._store_uri = store_uri
-        self._client: Any = MlflowClient(store_uri, registry_uri=store_uri)
-        self.state = State()
-        self._seq = 0  # events folded into the state
-        self._written = 0  # the parent's automl.seq when this mirror began
-        self._first_seen: dict[int, int] = {}  # trial: number of the event that asked for it
-        self._asked: dict[int, float] = {}  # trial: when its open segment was handed out
-        self._points: dict[int, dict[int, int]] = {}  # trial: step -> milliseconds
-        self._runs: dict[int, str] = {}
-        self._sent: dict[int, int] = {}  # trial: points of its curve in MLflow
-        self._best: int | None = None
-        self._viewed = 0
-        self._experiment = self._parent = ""
-
-    # Reading -----------------------------------------------------------------------------
-
-    def step(self) -> bool:
-        """Copy the next piece of the journal; False when there was none."""
-        events = self._journal.events(after=self._seq)
-        if not events:
-            return False
-        if not self._parent:
-            self._open_study(events)
-        while events:
-            piece, events = events[:PIECE], events[PIECE:]
-            touched = dict.fromkeys(t for seq, e in piece for t in self._fold(seq, e))
-            if self._seq <= self._written:
-                continue  # there already; only the state was needed
-            self._write(list(touched))
-        return True
-
-    def _fold(self, seq: int, event: dict[str, Any]) -> list[int]:
-        """Take one event; the trials whose runs it changes."""
-        touched: list[int] = []
-        if event["kind"] == "ask":
-            number = event["segment"]["trial"]
-            self._first_seen.setdefault(number, seq)
-            self._asked[number] = event["at"]
-            touched = [number]
-        elif event["kind"] == "report":
-            report = event["report"]
-            number, begun = report["trial"], self._asked[report["trial"]]
-            length = max(1, report["reached"] - report["start"])
-            times = self._points.setdefault(number, {})
-            for step, _ in report["curve"]:  # the journal has the segment's time, not the point's
-                share = min(1.0, (step - report["start"]) / length)
-                times[step] = round(1000 * (begun + share * (event["at"] - begun)))
-            touched = [number]
-        elif event["kind"] in ("end", "resume"):
-            touched = list(self.state.open)
-        self.state.apply(event)
-        self._seq = seq
-        return touched
-
-    # Writing -----------------------------------------------------------------------------
-
-    @property
-    def _config(self) -> StudyConfig:
-        assert self.state.config is not None  # the journal's first event
-        return self.state.config
-
-    def _open_study(self, events: list[tuple[int, dict[str, Any]]]) -> None:
-        """Find the study's experiment and parent run, or make them."""
-        first = events[0][1]
-        config = StudyConfig.from_json(first["config"])
-        found = self._client.get_experiment_by_name(config.card.name)
-        self._experiment = (
-            found.experiment_id
-            if found
-            else self._client.create_experiment(
-                config.card.name,
-                artifact_location=_artifacts_of(self._store_uri, config.card.name),
-                tags={"mlflow.experimentKind": "custom_model_development"},
-            )
-        )
-        parent = self._find(config.name, "study")
-        if parent is None:
-            parent = self._client.create_run(
-                self._experiment,
-                run_name=config.name,
-                start_time=round(1000 * first["at"]),
-                tags={"automl.kind": "study", "automl.study": config.name, "automl.seq": "0"},
-            )
-            self._client.log_batch(parent.info.run_id, params=_params(words.study_params(config)))
-        elif parent.info.status != "RUNNING" and len(events) > int(parent.data.tags["automl.seq"]):
-            self._client.update_run(parent.info.run_id, status="RUNNING")
-        self._parent = parent.info.run_id
-        self._written = int(parent.data.tags.get("automl.seq", 0))
-        self._leave_address(config)
-
-    def _find(self, study: str, kind: str, trial: int | None = None) -> Any:
-        text = f"tags.`automl.study` = {words.quoted(study)} and tags.`automl.kind` = '{kind}'"
-        if trial is not None:
-            text += f" and tags.`automl.trial` = '{trial}'"
-        found = self._client.search_runs([self._experiment], text, max_results=1)
-        return found[0] if found else None
-
-    def _write(self, touched: list[int]) -> None:
-        best = words.winner(self.state)
-        number = best.number if best else None
-        if number != self._best:
-            touched = [*touched, *(n for n in (self._best, number) if n is not None)]
-            self._best = number
-        for trial in dict.fromkeys(touched):
-            self._write_trial(self.state.trials[trial])
-        trials = len(self.state.trials)
-        if self.state.ended or trials >= 2 * self._viewed or self.state.verdict:
-            self._viewed = trials
-            self._client.set_experiment_tag(self._experiment, *view.saved_view(self.state))
-            note = words.note(self.state, self._config)
-            self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
-        # Last: it vouches for everything above.
-        tags = {**words.study_tags(self.state, self._config), "automl.seq": str(self._seq)}
-        self._client.log_batch(self._parent, tags=_tags(tags), metrics=self._best_so_far())
-
-    def _write_trial(self, trial: Trial) -> None:
-        over = bool(self.state.ended)
-        tags = words.trial_tags(trial, self._config, best=trial.number == self._best, over=over)
-        run, new = self._run(trial, tags)
-        sent = self._sent.get(trial.number, 0)
-        if trial.reached or trial.failed or not new:
-            times = self._points.get(trial.number, {})
-            metrics = [
-                Metric(words.key(name), words.finite(value), times.get(step, 0), step)
-                for step, values in trial.curve[sent:]
-                for name, value in values.items()
-            ]
-            end = round(1000 * (trial.ended or trial.started))
-            metrics += [Metric(n, v, end, trial.reached) for n, v in words.totals(trial).items()]
-            for start in range(_BATCH, len(metrics), _BATCH):
-                self._client.log_batch(run, metrics=metrics[start : start + _BATCH])
-            self._client.log_batch(
-                run,
-                metrics=metrics[:_BATCH],
-                params=[] if sent else _params(words.params(trial.recipe)),
-                tags=_tags(tags),
-            )
-            self._sent[trial.number] = len(trial.curve)
-        elif new:
-            self._client.log_batch(run, params=_params(words.params(trial.recipe)))
-        status = words.run_status(trial, over=over)
-        if status == "RUNNING":
-            if not new:  # gone on after a rung, or resumed
-                self._client.update_run(run, status="RUNNING")
-        else:
-            self._client.set_terminated(run, status, round(1000 * (trial.ended or time.time())))
-
-    def _run(self, trial: Trial, tags: dict[str, str]) -> tuple[str, bool]:
-        """(run id, whether it was made just now)."""
-        run = self._runs.get(trial.number)
-        if run is None and self._first_seen[trial.number] <= self._written + PIECE:
-            found = self._find(self._config.name, "trial", trial.number)
-            run = found.info.run_id if found else None
-        made = run is None
-        if run is None:
-            run = self._client.create_run(
-                self._experiment,
-                run_name=tags["mlflow.runName"],
-                start_time=round(1000 * trial.started),
-                tags={
-                    **tags,
-                    "mlflow.parentRunId": self._parent,
-                    "mlflow.runColor": words.colour(trial, self.state),
-                },
-            ).info.run_id
-        self._runs[trial.number] = run
-        return run, made
-
-    def _best_so_far(self) -> list[Any]:
-        """The study's own curve: the best value over the number of trials."""
-        if self._best is None:
-            return []
-        value = self.state.trials[self._best].last(self.state.metric)
-        now = round(1000 * self.state.updated)
-        name = words.key(f"best/{self._config.card.metric}")
-        return [] if value is None else [Metric(name, value, now, len(self.state.trials))]
-
-    # The end -----------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Close the study's run: ranks, files, status. Harmless twice."""
-        if not self._parent:
-            return
-        ended = self.state.ended
-        if ended:
-            for place, trial in enumerate(words.ranking(self.state)[:_RANKED], 1):
-                if self._runs.get(trial.number) is None:
-                    self._run(trial, words.trial_tags(trial, self._config, best=False, over=True))
-                self._client.set_tag(self._runs[trial.number], "automl.rank", f"{place:02d}")
-            note = words.note(self.state, self._config)
-            self._client.set_tag(self._parent, "mlflow.note.content", note)
-            for pattern in _ARTIFACTS if self._folder else ():
-                for path in sorted((self._folder or Path()).glob(pattern)):
-                    if path.is_dir():
-                        self._client.log_artifacts(self._parent, str(path), path.name)
-                    else:
-                        self._client.log_artifact(self._parent, str(path))
-        else:
-            self._client.set_tag(self._parent, "automl.state", "interrupted")
-        status = {"done": "FINISHED", "failed": "FAILED"}.get(ended, "KILLED")
-        end = round(1000 * self.state.updated)
-        self._client.set_terminated(self._parent, status, end)
-
-    def _leave_address(self, config: StudyConfig) -> None:
-        """A file for `automl ui`, which must not import MLflow to know where to look."""
-        if self._folder is None:
-            return
-        maximize = config.card.direction == "maximize"
-        metric = words.key(f"val/{config.card.metric}")
-        address = {
-            "experiment": self._experiment,
-            "run": self._parent,
-            "query": view.query(config.name),
-            "plain": view.plain_query(config.name, metric, maximize=maximize),
-        }
-        path = self._folder / "mlflow.json"
-        path.with_suffix(".part").write_text(json.dumps(address))
-        path.with_suffix(".part").replace(path)
-
-
-def _params(values: dict[str, str]) -> list[Any]:
-    return [Param(name, value) for name, value in values.items()]
-
-
-def _tags(values: dict[str, str]) -> list[Any]:
-    return [RunTag(name, value) for name, value in values.items()]
-
-
-def _artifacts_of(store_uri: str, experiment: str) -> str | None:
-    """Beside a SQLite store; a server knows its own place."""
-    if not store_uri.startswith("sqlite:///"):
-        return None
-    store = Path(store_uri.removeprefix("sqlite:///")).absolute()
-    return (store.parent / "mlflow-artifacts" / words.key(experiment)).as_uri()
-
-
-# The process ----------------------------------------------------------------------------------
 
 
 def _told_to_leave(seconds: float) -> bool:
@@ -331,8 +52,22 @@ def _only_one(journal_url: str, study: str, folder: Path | None) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends
 
 
-def run(journal_url: str, study: str, store_uri: str, folder: Path | None) -> str:
+def run(
+    journal_url: str,
+    study: str,
+    store_uri: str,
+    folder: Path | None,
+    *,
+    told_to_leave: Callable[[float], bool] = _told_to_leave,
+) -> str:
     """Mirror until the study has ended or the driver has left.
+
+    Args:
+        journal_url: what `Journal` takes.
+        study: its name.
+        store_uri: MLflow's tracking URI.
+        folder: the study's folder, for files to attach; None: none.
+        told_to_leave: waits up to so many seconds for the driver's word.
 
     Returns:
         "" when all is written, otherwise one line that says why not.
@@ -350,7 +85,7 @@ def run(journal_url: str, study: str, store_uri: str, folder: Path | None) -> st
             pause = _PAUSE[0]
             if not moved and (leaving or mirror.state.ended):
                 # The driver writes the study's files after its last event.
-                leaving = leaving or _told_to_leave(30.0)
+                leaving = leaving or told_to_leave(30.0)
                 if not mirror.step():
                     mirror.finish()
                     return ""
@@ -371,7 +106,7 @@ def run(journal_url: str, study: str, store_uri: str, folder: Path | None) -> st
         if leaving:
             time.sleep(wait)
         else:
-            leaving = _told_to_leave(wait)
+            leaving = told_to_leave(wait)
             pause = _PAUSE[0] if leaving else pause
 
 
@@ -381,6 +116,8 @@ def main(arguments: list[str]) -> int:
         return 2
     journal_url, study, store_uri = arguments[:3]
     folder = Path(arguments[3]) if len(arguments) == 4 else None
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
     with contextlib.suppress(OSError):
         os.nice(10)
     _only_one(journal_url, study, folder)

@@ -13,15 +13,15 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from automl.study.state import State
-from automl.tracking import words
+from automl.tracking import mirror, words
 
 _TAG = "mlflow.sharedViewState."
-_AXES = 6  # more parallel axes than this cannot be read
-_COLUMNS = 9
+_AXES = 5  # more parallel axes than this cannot be read
 
 
 def share_key(study: str) -> str:
@@ -70,13 +70,10 @@ def saved_view(state: State) -> tuple[str, str]:
     assert state.config is not None
     metric, study = words.key(state.metric), state.config.name
     axes = telling_params(state)[:_AXES]
-    tags = ["automl.best", "automl.state", "automl.rung"]
-    numbers = [metric, "time/train_seconds"]
-    names = [("lr" if a == "lr_log10" else a) for a in axes]
     columns = [
-        *(f"metrics.`{name}`" for name in numbers),
-        *(f"tags.`{name}`" for name in tags),
-        *(f"params.`{name}`" for name in names[: _COLUMNS - len(numbers) - len(tags) + 2]),
+        *(f"metrics.`{name}`" for name in (metric, "time/train_seconds")),
+        *(f"tags.`{name}`" for name in ("automl.state", "automl.rung")),
+        *(f"params.`{'lr' if name == 'lr_log10' else name}`" for name in axes),
     ]
     page = {
         "orderByKey": f"metrics.`{metric}`",
@@ -125,6 +122,13 @@ def read_view(value: str) -> dict[str, Any]:
     packed = base64.b64decode(value.removeprefix("deflate;"))
     page: dict[str, Any] = json.loads(zlib.decompress(packed))
     return page
+
+
+def saved_views(store_uri: str, server: str) -> dict[str, str]:
+    """Study: address of its page on `server`, for the studies that lie beside a SQLite store."""
+    runs = Path(store_uri.removeprefix("sqlite:///")).parent
+    folders = sorted(p.parent for p in runs.glob(f"*/{mirror.ADDRESS}"))
+    return {folder.name: mirror.page_url(server, folder) for folder in folders}
 
 
 def _charts(metric: str, axes: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from automl.recipe import Recipe
 from automl.records import FAILURES, Status
@@ -148,17 +146,17 @@ def totals(trial: Trial) -> dict[str, float]:
         out["lr_log10"] = math.log10(lr)
     for name, value in (trial.test or {}).items():
         out[name if name.startswith("test/") else f"test/{name}"] = value
-    return {key(name): finite(value) for name, value in out.items()}
+    return {key(name): shown(value) for name, value in out.items()}
 
 
-def finite(value: float) -> float:
-    return float(value) if math.isfinite(value) else math.nan
+def shown(value: float) -> float:
+    """What MLflow is given: six significant digits, as many as its table has room for."""
+    return float(f"{value:.6g}") if math.isfinite(value) else math.nan
 
 
-def colour(trial: Trial, state: State) -> str:
-    """One colour for each optimizer, in the order in which the study met them."""
-    met = list(dict.fromkeys(t.recipe.point.get("optimizer") for t in state.trials.values()))
-    return _COLOURS[met.index(trial.recipe.point.get("optimizer")) % len(_COLOURS)]
+def colour(place: int) -> str:
+    """Colour of the optimizer that the study met as number `place`."""
+    return _COLOURS[place % len(_COLOURS)]
 
 
 def ranking(state: State) -> list[Trial]:
@@ -183,27 +181,29 @@ def winner(state: State) -> Trial | None:
 
 
 def note(state: State, config: StudyConfig) -> str:
-    """Markdown over the runs of the experiment and of the study: who won, and what was tried."""
-    lines = [f"**Study {config.name}**: {config.card.about or config.card.name}\n"]
-    best = winner(state)
+    """Markdown over the runs; MLflow shows its first line, which names the winner."""
+    best, first = winner(state), state.baseline()
+    outcome = (state.verdict or {}).get("outcome", "")
+    head = f"**Study {config.name}**"
     if best is not None:
-        value = best.last(state.metric)
-        lines.append(
-            f"**★ {run_name(best, best=False)}** is the best of {len(state.search_trials())} "
-            f"trials: {state.metric} {value:.4g}"
-        )
-        first = state.baseline()
-        start = first.last(state.metric) if first else None
-        lines[-1] += "\n" if start is None else f" (baseline {start:.4g})\n"
-    verdict: Mapping[str, Any] = state.verdict or {}
-    if verdict:
-        lines.append(f"On fresh seeds against the baseline: **{verdict.get('outcome', '')}**.\n")
-        for standing in verdict.get("standings", ()):
-            parts = []
-            for split in ("validation", "test"):
-                sample = standing.get(split) or {}
-                if sample.get("mean") is not None:
-                    spread = "" if sample.get("sd") is None else f" ± {sample['sd']:.2g}"
-                    parts.append(f"{split} {sample['mean']:.4g}{spread} ({sample['n']} seeds)")
-            lines.append(f"- {standing['label']}: {', '.join(parts) or 'no finished run'}")
+        head = f"{head}: ★ {run_name(best, best=False)}, {state.metric} {_value(best, state)}"
+        if first is not None and first is not best and first.last(state.metric) is not None:
+            head += f" (baseline {_value(first, state)})"
+        head += f", best of {len(state.search_trials())} trials"
+    if outcome:
+        head += f"; on fresh seeds: **{outcome}**"
+    lines = [head, "", config.card.about, ""]
+    for standing in (state.verdict or {}).get("standings", ()):
+        samples = [(split, standing[split]) for split in ("validation", "test")]
+        said = [
+            f"{split} {s['mean']:.4g} ± {s['sd'] or 0:.2g} ({s['n']} seeds)"
+            for split, s in samples
+            if s["mean"] is not None
+        ]
+        lines.append(f"- {standing['label']}: {', '.join(said) or 'no finished run'}")
     return "\n".join(lines)
+
+
+def _value(trial: Trial, state: State) -> str:
+    value = trial.last(state.metric)
+    return "not measured" if value is None else f"{value:.4g}"
