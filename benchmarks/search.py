@@ -4,6 +4,7 @@
 
 LCBench (needs onnxruntime: pip install -e '.[bench]'): a surrogate of 52-epoch trainings in
 virtual time. Tables: complete grids, one full training a cell, so samplers alone are compared.
+Our strategies begin with the space's default; "optuna-tpe+baseline" is given it, too.
 Regret % = 100 (best known - found) / (best known - median of random points); found is the best
 validation score of any evaluation paid for. Intervals are bootstrapped over tasks, 95 %.
 """
@@ -116,8 +117,8 @@ def table(data: Path, name: str) -> Problem:
 
 def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> np.ndarray:
     """Best score after each full training paid for, [fulls]."""
-    if name == "optuna-tpe":
-        return _optuna(problem, fulls=fulls, seed=seed)
+    if name.startswith("optuna-tpe"):
+        return _optuna(problem, fulls=fulls, seed=seed, baseline=name.endswith("+baseline"))
     fidelity = default_fidelity(problem.steps, 1)
     strategy = make_strategy(
         name,
@@ -144,11 +145,14 @@ def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> 
     return best[problem.steps - 1 :: problem.steps][:fulls]
 
 
-def _optuna(problem: Problem, *, fulls: int, seed: int) -> np.ndarray:
+def _optuna(problem: Problem, *, fulls: int, seed: int, baseline: bool) -> np.ndarray:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+
+    if baseline:
+        study.enqueue_trial(problem.space.default())
 
     def objective(trial: optuna.Trial) -> float:
         point = {}
@@ -184,7 +188,7 @@ def main() -> None:
     args = parser.parse_args()
     make = cache(lambda t: (lcbench if args.on == "lcbench" else table)(args.data, t))
     tasks = TASKS if args.on == "lcbench" else TABLES
-    names = ["optuna-tpe", *args.strategies]
+    names = ["optuna-tpe", "optuna-tpe+baseline", *args.strategies]
     found = np.zeros((len(names), len(tasks), args.seeds, len(args.fulls)))
     seconds = np.zeros(len(names))
     for j, task in enumerate(tasks):

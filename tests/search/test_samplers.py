@@ -1,0 +1,131 @@
+"""Samplers and the portfolio: what they draw, and what it costs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from search_problems import ETA, FIRST, SPACE, STEPS, error
+
+from automl.search.portfolio import portfolio
+from automl.search.samplers.random import RandomSampler
+from automl.search.samplers.tpe import TpeSampler
+from automl.search.strategy import Strategy, make_strategy
+from automl.space.ranges import Float, Value
+from automl.space.tree import Space
+
+
+def make(name: str, *, budget: float | None = None, space: Space = SPACE) -> Strategy:
+    return make_strategy(
+        name, space, fidelity=(FIRST, STEPS, ETA), direction="minimize", seed=0, budget=budget
+    )
+
+
+def test_tpe_looks_where_losses_are_low() -> None:
+    tpe, random = TpeSampler(SPACE, seed=0), RandomSampler(SPACE, seed=0)
+    late = {"tpe": 0.0, "random": 0.0}
+    for trial in range(60):
+        for name, sampler in (("tpe", tpe), ("random", random)):
+            point = sampler.suggest(trial).point
+            sampler.observe(trial, error(point))
+            if trial >= 40:
+                late[name] += error(point) / 20
+    assert late["tpe"] < 0.75 * late["random"]
+
+
+def test_tpe_learns_from_points_that_others_chose() -> None:
+    good: dict[str, Value] = {
+        "optimizer": "sgd",
+        "optimizer.sgd.lr": 0.3,
+        "optimizer.sgd.nesterov": True,
+    }
+    tpe = TpeSampler(SPACE, seed=0, startup=10)
+    for trial in range(30):
+        point = SPACE.complete(good) if trial % 2 else SPACE.default()
+        tpe.adopt(trial, point)
+        tpe.observe(trial, error(point))
+    drawn = [tpe.suggest(trial).point["optimizer"] for trial in range(30, 50)]
+    assert drawn.count("sgd") > 14
+
+
+def test_a_value_that_improves_at_a_later_rung_replaces_the_earlier_one() -> None:
+    a, b = TpeSampler(SPACE, seed=0), TpeSampler(SPACE, seed=0)
+    for trial in range(20):
+        loss = error(a.suggest(trial).point)
+        b.suggest(trial)
+        a.observe(trial, 1 - loss)
+        a.observe(trial, loss)
+        b.observe(trial, loss)
+    assert a.suggest(20) == b.suggest(20)
+
+
+def test_trials_that_run_are_avoided() -> None:
+    line = Space({"x": Float(0.0, 1.0)})
+    tpe = TpeSampler(line, seed=0)
+    for trial in range(15):
+        x = float(tpe.suggest(trial).point["x"])  # type: ignore[arg-type]
+        tpe.observe(trial, (x - 0.5) ** 2)
+    pending = [float(tpe.suggest(trial).point["x"]) for trial in range(15, 25)]  # type: ignore[arg-type]
+    assert max(pending) - min(pending) > 0.1
+    assert len(set(pending)) == 10
+
+
+def test_tpe_forgets_most_of_a_long_history_and_keeps_its_best() -> None:
+    line = Space({"x": Float(0.0, 1.0)})
+    tpe = TpeSampler(line, seed=0)
+    for trial in range(300):
+        tpe.suggest(trial)
+        tpe.observe(trial, abs(trial - 7))
+    known = {n: t.values[0] for n, t in tpe._trials.items()}
+    assert len(known) < 240
+    assert set(range(25)) <= set(known)
+    tpe.observe(150, 3.0)  # perhaps forgotten: no error
+
+
+def test_a_random_ask_costs_the_same_after_many_trials() -> None:
+    strategy = make("random")
+
+    def milliseconds(trials: int) -> float:
+        begun = time.process_time()
+        for _ in range(trials):
+            (segment,) = strategy.ask(1)
+            strategy.tell(segment, {STEPS: 0.5})
+        return 1e3 * (time.process_time() - begun) / trials
+
+    early = min(milliseconds(200) for _ in range(5))
+    milliseconds(5000)
+    late = min(milliseconds(200) for _ in range(5))
+    assert late < 3 * early
+    assert late < 1.0
+
+
+def test_the_portfolio_names_only_what_the_space_has() -> None:
+    points = portfolio(SPACE)
+    assert points
+    assert SPACE.default() not in points
+    for point in points:
+        SPACE.validate(point)
+    assert len({tuple(p.items()) for p in points}) == len(points)
+
+
+def test_a_space_of_other_names_has_no_portfolio() -> None:
+    assert portfolio(Space({"lr": Float(1e-4, 1.0, log=True)})) == []
+
+
+@pytest.mark.parametrize("budget", [3.0, 10.0, 50.0])
+def test_the_portfolio_may_cost_a_fifth_of_the_budget(budget: float) -> None:
+    strategy = make("auto", budget=budget)
+    entries = [s for s in strategy.ask(15) if strategy.label(s.trial) == "portfolio"]
+    assert entries
+    assert sum(s.stop for s in entries) <= 0.2 * budget * STEPS
+    assert [s.trial for s in entries] == list(range(1, len(entries) + 1))
+
+
+def test_auto_trains_some_trials_to_the_end_whatever_they_show() -> None:
+    strategy = make("auto", space=Space({"x": Float(0.0, 1.0)}))
+    whole = 0
+    for _ in range(60):
+        for segment in strategy.ask(1):
+            whole += segment.start == 0 and segment.stop == STEPS
+            strategy.tell(segment, {segment.stop: 0.5})
+    assert 4 <= whole <= 15
