@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from automl.study.state import State
 
 _TRACE_LINES = 8
-FILES = {
+_MIRROR_SECONDS = 20.0  # that the end waits for MLflow; what is left then is written without us
+_FILES = {
     "recipe": "best.toml",
     "model": "best.safetensors",
     "script": "train_best.py",
@@ -27,11 +29,14 @@ FILES = {
 }
 
 
-def drive(prepare: Callable[[Listener], Prepared], show: Show, *, again: str = "") -> None:
+def drive(
+    prepare: Callable[[Listener], Prepared], show: Show, *, store: str, again: str = ""
+) -> None:
     """Prepare a study, run it to its end or until Ctrl-C, and print what came of it.
 
     Args:
         prepare: opens the task and the journal.
+        store: address of the MLflow store, "" for none.
         again: the options that `automl resume NAME` needs to find the study again.
 
     Raises:
@@ -39,48 +44,57 @@ def drive(prepare: Callable[[Listener], Prepared], show: Show, *, again: str = "
     """
     from automl.study import controller
 
-    with Stopping(show.say) as stopping:
+    with Stopping(show.say) as stopping, contextlib.ExitStack() as stack:
+        stack.callback(show.close)
         show.open()
+        prepared = prepare(show.update)
+        stack.callback(prepared.close)
+        if prepared.resumed:
+            show.load(_copy(prepared))
+        trouble = stack.enter_context(_mirrored(prepared, store))
+        stopping.run()
         try:
-            prepared = prepare(show.update)
-            try:
-                folder, name = prepared.folder, prepared.config.name
-                if prepared.resumed:
-                    show.load(_copy(prepared))
-                stopping.run()
-                state = controller.run(prepared, listen=show.update, stop=stopping.asked)
-            finally:
-                prepared.close()
+            state = controller.run(prepared, listen=show.update, stop=stopping.asked)
         except StudyError as error:
             show.close()
-            if not stopping.running:
-                raise
             _fail(error)
-        finally:
-            show.close()
-    if state.ended == "interrupted":
-        _interrupted(state, f"automl resume {name}{again}", show)
-    finish(state, folder, show)
+        show.close()
+        if state.ended == "interrupted":
+            _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
+        _finish(state, prepared.folder, show)
+        code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
+    if trouble:
+        show.end(["MLflow   " + trouble[0]])
+    raise typer.Exit(code)
 
 
-def finish(state: State, folder: Path, show: Show) -> None:
-    """Write the study's files, print the verdict and where they lie.
+@contextlib.contextmanager
+def _mirrored(prepared: Prepared, store: str) -> Iterator[list[str]]:
+    """Copy the study into MLflow during the block; the list gets what went wrong."""
+    trouble: list[str] = []
+    if not store:
+        yield trouble
+        return
+    from automl.tracking import mirror
 
-    Raises:
-        typer.Exit: 3 when nothing beats the baseline.
-    """
+    name, folder = prepared.config.name, prepared.folder
+    process = mirror.start(prepared.journal_url, name, store, folder)
+    try:
+        yield trouble
+    finally:
+        if not process.finish(_MIRROR_SECONDS):
+            trouble.append(process.trouble or "is still being written, in the background")
+
+
+def _finish(state: State, folder: Path, show: Show) -> None:
+    """Write the study's files, print the verdict and where they lie."""
     from automl.reports.export import write_all
     from automl.reports.tables import verdict_lines
 
     write_all(state, folder)
-    lines = ["", *verdict_lines(state), ""]
-    lines += [
-        f"{what:<8} {folder / file}" for what, file in FILES.items() if (folder / file).exists()
-    ]
-    lines.append(f"{'trials':<8} in MLflow's pages: automl ui")
-    show.end(lines)
-    outcome = state.verdict["outcome"] if state.verdict else ""
-    raise typer.Exit(0 if outcome == "better" else 3)
+    files = {what: folder / name for what, name in _FILES.items()}
+    lines = [f"{what:<8} {file}" for what, file in files.items() if file.exists()]
+    show.end(["", *verdict_lines(state), "", *lines, "MLflow   automl ui"])
 
 
 def _copy(prepared: Prepared) -> State:
@@ -91,22 +105,21 @@ def _copy(prepared: Prepared) -> State:
 
 
 def _interrupted(state: State, command: str, show: Show) -> None:
+    from automl.reports.numerals import Scale, counted, duration
     from automl.reports.tables import recipe_title
 
-    from .render import ended_line
-    from .wording import number, signed
-
-    lines = ["", f"Stopped after {ended_line(state)}; what is trained is saved."]
+    assert state.config is not None
+    scale = Scale(state.config.card.metric)
+    done = f"{counted(len(state.search_trials()), 'trial')} in {duration(state.wall_seconds)}"
+    lines = ["", f"Stopped after {done}; what is trained is saved."]
     best, base = state.incumbent(), state.baseline()
-    if best is not None:
-        value = best.last(state.metric)
-        first = base.last(state.metric) if base is not None else None
-        gain = ""
+    if best is not None and base is not None:
+        value, first = best.last(state.metric), base.last(state.metric)
+        words = f"trial {best.number}, {recipe_title(best.recipe, base.recipe)}"
         if best is not base and value is not None and first is not None:
-            gain = f", {signed(value - first)} over the baseline; not proven yet"
-        lines.append(
-            f"Best so far: {number(value)}, trial {best.number} ({recipe_title(best.recipe)}){gain}"
-        )
+            gain = f"{scale.signed(value - first)}{scale.unit}"
+            words += f"; {gain} against the baseline, not proven yet"
+        lines.append(f"Best so far: {scale.value(value)} ({words})")
     show.end([*lines, f"Go on with: {command}"])
     raise typer.Exit(1)
 

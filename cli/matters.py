@@ -12,10 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from automl.reports.numerals import Scale
 from automl.space.ranges import Value
 from automl.study.state import State, Trial
-
-from .wording import number
 
 _ENOUGH = 16  # values before a number's trend is shown
 _WEAK = 0.2  # correlation below which a trend is left out
@@ -73,7 +72,9 @@ def _groups(
     between = sum(len(g) * (sum(g) / len(g) - mean) ** 2 for g in groups.values()) / total
     best = {o: max(g) if state.better(1, 0) else min(g) for o, g in groups.items()}
     order = sorted(best, key=lambda o: best[o], reverse=state.better(1, 0))
-    text = ", ".join(f"{o} {number(best[o])}" for o in order)
+    assert state.config is not None
+    scale = Scale(state.config.card.metric)
+    text = ", ".join(f"{o} {scale.value(best[o])}" for o in order)
     return Matter(name, text, min(between / spread, 1.0))
 
 

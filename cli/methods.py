@@ -8,11 +8,11 @@ import typer
 
 from automl.errors import MethodError
 from automl.registry import FAMILIES, Family, Method, nearest
+from automl.reports.numerals import short
 from automl.space.ranges import Choice
 from automl.space.tree import describe
 
 from .table import aligned
-from .wording import number, shown
 
 
 def _names(incomplete: str) -> list[str]:
@@ -68,7 +68,7 @@ def _explained(family: Family, name: str) -> list[str]:
             text = describe(range_)
             if isinstance(range_, Choice):
                 text = text.replace("|", " | ")
-            rows.append([f"{family.key}.{name}.{hyper}", text, shown(range_.default)])
+            rows.append([f"{family.key}.{name}.{hyper}", text, short(range_.default)])
         lines += [*aligned(rows), ""]
     lines += [f"cost    {cost}" for cost in _costs(method)]
     if method.pins:
@@ -83,11 +83,16 @@ def _costs(method: Method) -> list[str]:
     words = []
     buffers = getattr(method, "buffers", None)
     if buffers is not None:
-        words.append(f"{number(buffers)} numbers of state per weight")
+        words.append(f"{_number(buffers, 'number')} of state a weight")
     passes = getattr(method, "passes", None)
     if passes is not None:
-        words.append(f"{number(passes)} forward-backward passes a step")
+        words.append(f"{_number(passes, 'forward-backward pass')} a step")
     return ["; ".join(words)] if words else []
+
+
+def _number(n: float, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"1 {noun}" if n == 1 else f"{short(float(n))} {plural}"
 
 
 def _article(word: str) -> str:

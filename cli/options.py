@@ -41,6 +41,25 @@ JournalUrl = Annotated[
         help="Database of the journal: postgresql://... ; else a file in the study's folder.",
     ),
 ]
+MlflowStore = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="URI",
+        help='Another MLflow store, or "off".  [default: mlflow.db in --runs]',
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")]
 StudyName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the study.", autocompletion=study_names)
 ]
+
+
+def mlflow_store(given: str | None, runs: Path) -> str:
+    """Address of the MLflow store; "" for none."""
+    if given == "off":
+        return ""
+    return given or f"sqlite:///{(runs / 'mlflow.db').absolute()}"

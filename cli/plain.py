@@ -1,7 +1,7 @@
 """A study as plain lines, for a pipe or a log: only what matters, one line each.
 
 Beside the first line, the smoke trial, each phase and the end, a line must be earned: one is
-allowed for every two trials that ended. What was held back is in the next line anyway, since each
+allowed for every two trials. What was held back is in the next line anyway, since each
 tells the best so far.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl.records import FAILURES, Status
-from automl.study.state import State, Trial
+from automl.reports.numerals import Scale, counted, duration
+from automl.reports.tables import recipe_title
+from automl.study.state import State, StudyConfig, Trial
 
-from .render import search_progress
-from .wording import counted, duration, number, signed, title
+from .render import search_progress, tried
 
 _QUIET_SECONDS = 300.0  # some CI systems end a job that says nothing for ten minutes
 
@@ -32,14 +33,12 @@ class PlainLines:
         self._clock = clock
         self._spent = 0  # earned lines that were used
         self._failures: Counter[str] = Counter()
-        self._told: Trial | None = state.incumbent()
         self._spoke = clock()
 
     def load(self, state: State) -> None:
         """Go on from `state`: the study was begun earlier."""
         self._state = state
-        self._told = state.incumbent()
-        ended = _ended(state)
+        ended = tried(state)
         self._spent = ended // 2
         self._failures = Counter(t.status for t in state.trials.values() if _bad(t.status))
         assert state.config is not None
@@ -49,6 +48,7 @@ class PlainLines:
         """Take a journal event, or one of "smoke", "progress", "phase"."""
         kind = event["kind"]
         if kind == "smoke":
+            self._begun(StudyConfig.from_json(event["config"]))
             each = duration(event["full_seconds"])
             self._line(f"smoke trial of the baseline: fine; one full training takes about {each}")
         elif kind == "phase":
@@ -56,14 +56,10 @@ class PlainLines:
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)
-            if kind == "study":
-                self._begun()
-            elif kind == "report":
+            if kind == "report":
                 self._reported(self._state.trials[event["report"]["trial"]], before)
 
-    def _begun(self) -> None:
-        config = self._state.config
-        assert config is not None
+    def _begun(self, config: StudyConfig) -> None:
         self._line(
             f"{config.name}: {config.card.about}; {len(config.card.space)} hyperparameters, "
             f"budget {', '.join(config.budget)}, {counted(config.workers, 'worker')}"
@@ -71,7 +67,7 @@ class PlainLines:
 
     def _phase(self, phase: str) -> None:
         if phase == "verdict":
-            trials = counted(_ended(self._state), "trial")
+            trials = counted(tried(self._state), "trial")
             self._line(f"search ended after {trials}{self._best()}; fresh seeds decide now")
 
     def _reported(self, trial: Trial, before: Trial | None) -> None:
@@ -84,13 +80,19 @@ class PlainLines:
                 self._earned(f"{who}: {trial.status}{why}")
         best = state.incumbent()
         if best is not None and best is not before:
-            told = f"{who}: {number(best.last(state.metric))}{self._gain(best)}"
-            if self._earned(f"{told}, the best so far: {title(best.recipe)}" if before else told):
-                self._told = best
+            told = f"{who}: {self._scale.value(best.last(state.metric))}{self._gain(best)}"
+            base = state.baseline()
+            words = recipe_title(best.recipe, base.recipe if base else None)
+            self._earned(told if best is base else f"{told}; best so far: {words}")
         elif self._clock() - self._spoke > _QUIET_SECONDS:
             _, left = search_progress(state)
-            done = counted(_ended(state), "trial") + " ended"
+            done = counted(tried(state), "trial")
             self._earned("; ".join(p for p in (done + self._best(), left) if p))
+
+    @property
+    def _scale(self) -> Scale:
+        assert self._state.config is not None
+        return Scale(self._state.config.card.metric)
 
     def _gain(self, best: Trial) -> str:
         base = self._state.baseline()
@@ -98,16 +100,16 @@ class PlainLines:
         b = base.last(self._state.metric) if base and base.status == Status.DONE else None
         if best is base or a is None or b is None:
             return ""
-        return f" ({signed(a - b)} over the baseline)"
+        return f" ({self._scale.signed(a - b)}{self._scale.unit} against the baseline)"
 
     def _best(self) -> str:
         best = self._state.incumbent()
         if best is None:
             return ""
-        return f"; best {number(best.last(self._state.metric))} (trial {best.number})"
+        return f"; best {self._scale.value(best.last(self._state.metric))} (trial {best.number})"
 
     def _earned(self, text: str) -> bool:
-        if self._spent > _ended(self._state) // 2:
+        if self._spent > tried(self._state) // 2:
             return False
         self._spent += 1
         self._line(text)
@@ -116,10 +118,6 @@ class PlainLines:
     def _line(self, text: str) -> None:
         self._spoke = self._clock()
         self._write(" ".join(text.split()))
-
-
-def _ended(state: State) -> int:
-    return sum(t.status not in ("running", "waiting") for t in state.search_trials())
 
 
 def _bad(status: str) -> bool:

@@ -8,14 +8,17 @@ from pathlib import Path
 import typer
 
 from automl.errors import StrategyError, TaskError
+from automl.recipe import Recipe
 from automl.records import TaskSpec
 from automl.registry import nearest
+from automl.reports.numerals import counted, duration, short
+from automl.reports.tables import recipe_title
 from automl.space.files import names_of
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.preparing import Prepared, TuneOptions, prepare
 
-from .wording import about, counted, duration, number, title
+from .wording import about
 
 _WHOLE = ("random", "tpe")  # strategies that train every trial to its end
 
@@ -54,7 +57,7 @@ def checked(
     if command is not None and metric_regex is None:
         raise TaskError("--cmd needs --metric-regex, e.g. --metric-regex 'accuracy=([0-9.]+)'")
     if epochs is not None and not (epochs > 0 and math.isfinite(epochs)):
-        raise TaskError(f"--epochs {number(epochs)}: a training needs a length above 0")
+        raise TaskError(f"--epochs {short(epochs)}: a training needs a length above 0")
     if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
         raise TaskError(f"--device {device}: give auto, cpu, cuda or cuda:N")
     Budget.parse(budget)
@@ -119,7 +122,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
         f"task      {card.name}: {card.about}",
         f"metric    {card.metric} on the validation split, {better} is better",
         f"space     {counted(len(space), 'hyperparameter')}, {_size(space)} points",
-        f"baseline  {title(space.default())}",
+        f"baseline  {recipe_title(Recipe(space.default(), card.steps))}",
         f"training  {card.steps} steps, about {duration(config.full_seconds)} on one worker "
         "(from the smoke trial)",
         f"rungs     at {', '.join(str(r) for r in rungs)} steps"

@@ -13,15 +13,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, OverflowMethod
 from rich.text import Text
 
 from automl.records import FAILURES, Status
+from automl.reports.numerals import Scale, counted
+from automl.reports.tables import recipe_title
 from automl.study.budget import Budget
 from automl.study.state import State, Trial
 
 from .matters import Matter, matters
-from .wording import about, counted, curve, duration, number, signed, title
+from .wording import about, curve
 
 _RECENT = 3
 _FEWEST = 10  # lines; a lower terminal is cut at the bottom
@@ -53,7 +55,8 @@ class Screen:
         with self._lock:
             self._state = state
             self._failures = Counter(t.status for t in state.trials.values() if _bad(t.status))
-            self._matters: list[Matter] = matters(state) if state.config else []
+            self._matters: list[Matter] = []
+            self._stale, self._reckon_at = state.config is not None, 0.0
             self._seen = self._clock()
 
     def update(self, event: Mapping[str, Any]) -> None:
@@ -86,20 +89,29 @@ class Screen:
         state = self._state
         trial = state.trials[number_]
         self._live.pop(number_, None)
-        value = trial.last(state.metric)
+        value = self._scale.value(trial.last(state.metric))
         who = f"trial {number_}" + (f" ({trial.label})" if trial.label else "")
         if state.incumbent() is not before:
-            self._recent.append(f"{who} is the new best: {number(value)}")
+            self._recent.append(f"{who} is the new best: {value}")
         elif _bad(trial.status):
             self._failures[trial.status] += 1
             why = f": {trial.message}" if trial.message else ""
             self._recent.append(f"{who}: {trial.status}{why}")
         elif trial.status == Status.DONE:
-            self._recent.append(f"{who} ended with {number(value)}")
+            self._recent.append(f"{who} ended with {value}")
         elif trial.status == "waiting":
-            self._recent.append(f"{who} waits at step {trial.reached} with {number(value)}")
-        self._matters = matters(state)
+            self._recent.append(f"{who} waits at step {trial.reached} with {value}")
+        self._stale = True
         self._plan()
+
+    @property
+    def _scale(self) -> Scale:
+        assert self._state.config is not None
+        return Scale(self._state.config.card.metric)
+
+    def _title(self, trial: Trial) -> str:
+        base = self._state.baseline()
+        return recipe_title(trial.recipe, base.recipe if base else None)
 
     def _plan(self) -> None:
         """Count what the verdict still wants; only while it is being made."""
@@ -117,8 +129,9 @@ class Screen:
         height = max((options.height or console.size.height) - 1, _FEWEST)
         with self._lock:
             lines = self._lines(options.max_width, height, plain=options.ascii_only)
+        overflow: OverflowMethod = "crop" if options.ascii_only else "ellipsis"
         for line in lines[:height]:
-            line.truncate(options.max_width, overflow="ellipsis")
+            line.truncate(options.max_width, overflow=overflow)
             line.no_wrap = True
             yield line
 
@@ -127,47 +140,41 @@ class Screen:
             return [Text(self._note or "opening the task, then a smoke trial of the baseline ...")]
         head = [*self._headline(width, plain), Text(), *self._values()]
         foot = [Text(self._note or "Ctrl-C stops; what is trained is saved", "dim")]
-        failures = self._failed()
-        recent = [Text("recent", "bold"), *(Text(f"  {line}") for line in self._recent)]
-        recent = recent if self._recent else []
-        room = height - len(head) - len(foot) - len(failures) - len(recent) - 3
-        running = self._running(width, max(room - 5, 2), plain)
-        matter = self._mattering(room - len(running))
-        blocks = [matter, running, [*failures, *recent], foot]
-        lines = head
+        news = [*self._failed(), *self._news()]
+        room = height - len(head) - len(foot) - (len(news) + 1 if news else 0)
+        running = self._running(max(room - 1, 2), plain)
+        room -= len(running) + 1
+        blocks = [head, self._mattering(room - 1), running, news]
+        lines: list[Text] = []
         for block in blocks:
-            if block:
-                lines = [*lines, Text(), *block] if block is not foot else [*lines, *block]
-        return lines
+            lines += [*([Text()] if lines and block else []), *block]
+        return lines + foot
 
     def _headline(self, width: int, plain: bool) -> list[Text]:
         config = self._state.config
         assert config is not None
-        first = Text(f"{config.name}", "bold")
+        first = Text()
+        first.append(config.name, "bold")
         first.append(f"  {config.card.about}", "dim")
         share, left = self._progress()
-        ended = sum(t.status not in ("running", "waiting") for t in self._state.search_trials())
-        waiting = sum(t.status == "waiting" for t in self._state.search_trials())
-        after = [f"{share:4.0%}", self._doing(), left, counted(ended, "trial") + " ended"]
-        if waiting:
-            after.append(f"{waiting} at a rung")
-        tail = "  ".join(word for word in after if word)
+        trials = self._state.search_trials()
+        ended = sum(t.status == Status.DONE for t in trials)
+        counts = f"{counted(len(trials), 'trial')}, {ended} to the end"
+        stage = {"verdict": "2 of 2: fresh seeds", "done": "done"}.get(
+            self._phase, "1 of 2: search"
+        )
+        tail = "  ".join(word for word in (f"{share:4.0%}", stage, left, counts) if word)
         bar = max(min(width - len(tail) - 2, 30), 8)
         done = round(bar * share)
-        full, empty = ("#", ".") if plain else ("━", "━")
+        full, empty = ("#", ".") if plain else ("━", "─")
         second = Text()
         second.append(full * done, "green")
-        second.append(empty * (bar - done), "dim" if plain else "bright_black")
+        second.append(empty * (bar - done), "dim")
         second.append("  " + tail)
         return [first, second]
 
-    def _doing(self) -> str:
-        if self._phase == "verdict":
-            return "proving the winner with fresh seeds"
-        return "done" if self._phase == "done" else "searching"
-
     def _progress(self) -> tuple[float, str]:
-        """Share of the work that is done, and the time left in words."""
+        """Share of the present stage that is done, and the time left in words."""
         state = self._state
         if self._phase == "done":
             return 1.0, ""
@@ -183,32 +190,32 @@ class Screen:
         return max(self._state.config.workers if self._state.config else 1, 1)
 
     def _values(self) -> list[Text]:
-        state = self._state
+        state, scale = self._state, self._scale
         assert state.config is not None
-        card = state.config.card
+        upwards = state.config.card.direction == "maximize"
+        better = "higher is better" if upwards else "lower is better"
         base, best = state.baseline(), state.incumbent()
         value = base.last(state.metric) if base and base.status == Status.DONE else None
-        line = Text("baseline   ", "dim")
-        line.append(f"{number(value):<8}" if value is not None else "training")
-        line.append(f"  {title(base.recipe)}" if base else "", "dim")
-        goal = Text(f"{card.metric} on the validation split, ", "dim")
-        goal.append("higher is better" if card.direction == "maximize" else "lower is better")
-        lines = [goal, line]
+        first = Text()
+        first.append("baseline  ", "dim")
+        first.append(f"{scale.value(value) if value is not None else 'training':<9}")
+        first.append(recipe_title(base.recipe) if base else "", "dim")
+        second = Text()
+        second.append("best      ", "dim")
         if best is None:
-            lines.append(Text("best       none yet", "dim"))
-            return lines
-        now = best.last(state.metric)
-        line = Text("best       ", "dim")
-        line.append(f"{number(now):<8}", "bold green" if best.number else "bold")
-        if best.number == 0:
-            line.append("  the baseline itself", "dim")
+            second.append("none yet", "dim")
         else:
-            if value is not None and now is not None:
-                line.append(f"  {signed(now - value)}", "green")
-            line.append(f"  trial {best.number}: {title(best.recipe)}")
-        return [*lines, line]
+            now = best.last(state.metric)
+            second.append(f"{scale.value(now):<9}", "bold green" if best is not base else "bold")
+            if best is base:
+                second.append("the baseline itself", "dim")
+            elif value is not None and now is not None:
+                second.append(f"{scale.signed(now - value)}{scale.unit}  ", "green")
+            if best is not base:
+                second.append(f"trial {best.number}: {self._title(best)}")
+        return [Text(f"{scale.words} on the validation split, {better}", "dim"), first, second]
 
-    def _running(self, width: int, most: int, plain: bool) -> list[Text]:
+    def _running(self, most: int, plain: bool) -> list[Text]:
         state = self._state
         trials = [state.trials[n] for n in sorted(state.open)]
         if not trials:
@@ -216,23 +223,24 @@ class Screen:
         lines = [Text("training now", "bold")]
         shown = trials if len(trials) < most else trials[: most - 2]
         for trial in shown:
-            points = [*trial.values(state.metric)]
+            points = trial.values(state.metric)
             points += [p for p in self._live.get(trial.number, []) if p[0] > trial.reached]
             step = points[-1][0] if points else trial.reached
             values = [v for _, v in points if math.isfinite(v)]
-            what = trial.label or title(trial.recipe)
             row = Text(f"  {trial.number:>4}  ")
             if not plain:
                 row.append(f"{curve(values, _CURVE):<{_CURVE}}  ", "cyan")
-            row.append(f"{number(values[-1]) if values else '':<8}")
+            row.append(f"{self._scale.value(values[-1]) if values else '':<9}")
             row.append(f"{step:>6}/{trial.recipe.steps:<6}  ", "dim")
-            row.append(what)
+            row.append(trial.label or self._title(trial))
             lines.append(row)
         if len(shown) < len(trials):
-            lines.append(Text(f"  and {len(trials) - len(shown)} more", "dim"))
+            rest = len(trials) - len(shown)
+            lines.append(Text(f"  and {rest} more" if shown else f"  {rest} trials", "dim"))
         return lines
 
     def _mattering(self, most: int) -> list[Text]:
+        self._reckon()
         found = self._matters[: max(most - 1, 0)]
         if not found:
             return []
@@ -244,38 +252,57 @@ class Screen:
             lines.append(line)
         return lines
 
+    def _reckon(self) -> None:
+        """What matters, anew; its cost grows with the study, so at most a twentieth of the time."""
+        begun = time.monotonic()
+        if self._stale and begun >= self._reckon_at:
+            self._matters, self._stale = matters(self._state), False
+            self._reckon_at = begun + 20 * (time.monotonic() - begun)
+
     def _failed(self) -> list[Text]:
         if not self._failures:
             return []
-        line = Text("failures  ", "bold")
+        line = Text()
+        line.append("failures  ", "bold")
         line.append(", ".join(f"{n} {status}" for status, n in self._failures.most_common()), "red")
         return [line]
 
+    def _news(self) -> list[Text]:
+        lines = [Text(f"  {line}") for line in self._recent]
+        return [Text("recent", "bold"), *lines] if lines else []
+
 
 def search_progress(state: State, *, waited: float = 0.0) -> tuple[float, str]:
-    """Share of the search's budget that is spent, and the time left in words ("" if unknown).
+    """Share of the search that is done, and the time left for it in words ("" if unknown).
 
     `waited` is seconds since the state's last event.
     """
-    assert state.config is not None
-    budget = Budget.parse(state.config.budget)
+    config = state.config
+    assert config is not None
+    budget = Budget.parse(config.budget)
+    each, workers = state.full_seconds(), max(config.workers, 1)
     wall = state.wall_seconds + waited
-    share = budget.share_spent(state)
-    left = math.inf
+    share, left = 0.0, math.inf
     if budget.seconds is not None:
-        share = max(share, min(wall / budget.seconds, 1.0))
-        left = max(budget.seconds - wall, 0.0)
+        fulls = Budget(seconds=budget.seconds).search_fulls(config)
+        whole = max(fulls * config.full_seconds / workers, 1.0)
+        share, left = wall / whole, max(whole - wall, 0.0)
+    if budget.fulls is not None:
+        whole = max(Budget(fulls=budget.fulls).search_fulls(config), 1.0)
+        share = max(share, state.passes() / config.card.steps / whole)
+    if budget.trials is not None:
+        share = max(share, tried(state) / budget.trials)
+    share = min(share, 1.0)
     if share >= 0.03:
         left = min(left, wall * (1 - share) / share)
-    elif state.full_seconds():
-        fulls = budget.search_fulls(state.config)
-        left = min(left, fulls * state.full_seconds() / max(state.config.workers, 1))
-    return share, f"about {about(left)} left" if math.isfinite(left) else ""
+    elif each:
+        left = min(left, budget.search_fulls(config) * each / workers)
+    return share, f"about {about(left)} left" if 0 < left < math.inf else ""
 
 
-def ended_line(state: State) -> str:
-    """How much was done: "31 trials in 3 min 20 s"."""
-    return f"{counted(len(state.search_trials()), 'trial')} in {duration(state.wall_seconds)}"
+def tried(state: State) -> int:
+    """Search trials of which something is known, be it that they failed."""
+    return sum(t.reached > 0 or t.status != "running" for t in state.search_trials())
 
 
 def _bad(status: str) -> bool:

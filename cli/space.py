@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from automl.reports.numerals import counted, short
 from automl.space.ranges import Choice
 from automl.space.tree import Dimension, describe
 
 from .options import space_names
 from .table import aligned
-from .wording import counted, shown
 
 space = typer.Typer(
     name="space",
@@ -54,7 +54,7 @@ def show(
     with quiet():
         found = load_space(name, sets=tuple(sets or ()))  # imports the methods, hence torch
     rows = [["HYPERPARAMETER", "RANGE", "DEFAULT", "ONLY WITH"]]
-    rows += [[d.name, _range(d), shown(d.range.default), _when(d)] for d in found]
+    rows += [[d.name, _range(d), short(d.range.default), _when(d)] for d in found]
     typer.echo("\n".join(aligned(rows)))
     typer.echo(f"\n{counted(len(found), 'hyperparameter')}. Change one: --set NAME=RANGE")
 

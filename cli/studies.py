@@ -12,13 +12,16 @@ from typing import Annotated
 import typer
 
 from automl.errors import AutomlError, StudyError
+from automl.reports.numerals import Scale, counted, duration
+from automl.reports.tables import recipe_title, trial_lines, verdict_lines
 from automl.study.state import State, Trial
 
 from .options import JournalUrl, Runs, StudyName
 from .table import aligned
-from .wording import about, counted, curve, duration, number, shown, signed, title
+from .wording import about, curve
 
 _SHOWN = 15  # trials that `show` lists
+_CURVE = 40  # columns
 
 
 def ls(runs: Runs = Path("runs"), journal: JournalUrl = None) -> None:
@@ -53,7 +56,9 @@ def show(
     if trial is None:
         lines = _study_lines(state, name, runs, journal)
     elif trial in state.trials:
-        lines = _trial_lines(state, state.trials[trial])
+        lines = trial_lines(state, trial)
+        points = [v for _, v in state.trials[trial].values(state.metric)]
+        lines += ["", f"validation curve  {curve(points, _CURVE)}"] if len(points) > 1 else []
     else:
         last = max(state.trials, default=-1)
         has = f"it has 0 to {last}" if last >= 0 else "it has none yet"
@@ -71,14 +76,17 @@ def best(
 
     Save it and train it again: automl best NAME > best.toml; automl train best.toml
     """
+    from automl.reports.recipe_file import of_state, write_text
+
     state = _state(name, runs, journal)
-    found = state.incumbent()
+    found = of_state(state)
     if found is None:
         raise StudyError(f"study '{name}' has no trial that was trained to its end yet")
     if as_json:
-        typer.echo(json.dumps(_kept(state).to_json()))
-        return
-    typer.echo(_toml(state), nl=False)
+        whole = {"task": found.spec.to_json(), "recipe": found.recipe.to_json()}
+        typer.echo(json.dumps({**whole, "score": found.score}))
+    else:
+        typer.echo(write_text(found), nl=False)
 
 
 def report(
@@ -179,12 +187,17 @@ def rm(
         typer.confirm(f"Delete study '{name}' with {trials} for good?", abort=True)
     folder = runs / name
     delete(journal or str(folder / "journal.db"), name)  # refuses while it runs
-    shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
-    typer.echo(f"deleted {folder}")
+    if folder.exists():
+        shutil.rmtree(folder)
+    typer.echo(f"deleted study '{name}'")
     if (runs / "mlflow.db").exists():
-        from .mlflow_runs import forget
+        from automl.tracking.forget import forget  # imports mlflow: seconds
 
-        typer.echo(forget(runs, name))
+        from .quiet import quiet
+
+        with quiet():
+            gone = forget(f"sqlite:///{(runs / 'mlflow.db').absolute()}", name)
+        typer.echo(f"deleted {counted(gone, 'run')} in MLflow")
 
 
 # Reading ----------------------------------------------------------------------------------------
@@ -216,14 +229,15 @@ def _doing(state: State, name: str, runs: Path, journal: str | None) -> str:
 
 def _row(name: str, state: State, runs: Path, journal: str | None) -> list[str]:
     assert state.config is not None
+    scale = Scale(state.config.card.metric)
     found, base = state.incumbent(), state.baseline()
     return [
         name,
         state.config.card.name,
         _doing(state, name, runs, journal),
         str(len(state.search_trials())),
-        number(found.last(state.metric) if found else None),
-        number(base.last(state.metric) if base else None),
+        scale.value(found.last(state.metric) if found else None),
+        scale.value(base.last(state.metric) if base else None),
         state.config.card.metric,
         f"{about(max(time.time() - state.created, 1))} ago",
     ]
@@ -243,8 +257,6 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
         lines.append(state.message.splitlines()[0])
     lines.append("")
     if state.verdict is not None:
-        from automl.reports.tables import verdict_lines
-
         lines += [*verdict_lines(state), ""]
     if state.trials:
         lines += _trials_table(state)
@@ -256,6 +268,7 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
 def _trials_table(state: State) -> list[str]:
     """The best trials: finished ones first, then those that went furthest."""
     assert state.config is not None
+    scale, base = Scale(state.config.card.metric), state.baseline()
     sign = -1 if state.config.card.direction == "maximize" else 1
 
     def order(t: Trial) -> tuple[bool, int, float]:
@@ -269,43 +282,16 @@ def _trials_table(state: State) -> list[str]:
         rows.append(
             [
                 str(t.number),
-                number(t.last(state.metric)),
+                scale.value(t.last(state.metric)),
                 t.status,
                 f"{t.reached}/{t.recipe.steps}",
                 duration(t.seconds),
-                (f"{t.label}: " if t.label else "") + title(t.recipe),
+                recipe_title(t.recipe, base.recipe if base and t is not base else None),
             ]
         )
     lines = aligned(rows, right=(0, 1, 3, 4))
     if len(trials) > _SHOWN:
-        lines.append(f"and {len(trials) - _SHOWN} more; all of them: automl export NAME")
+        lines.append(
+            f"and {len(trials) - _SHOWN} more; all of them: automl export {state.config.name}"
+        )
     return lines
-
-
-def _trial_lines(state: State, trial: Trial) -> list[str]:
-    base = state.baseline()
-    value = trial.last(state.metric)
-    first = base.last(state.metric) if base else None
-    gain = ""
-    if value is not None and first is not None and trial is not base:
-        gain = f", {signed(value - first)} against the baseline"
-    label = f" ({trial.label})" if trial.label else ""
-    lines = [
-        f"trial {trial.number}{label}: {trial.status} at step {trial.reached} of "
-        f"{trial.recipe.steps}, {duration(trial.seconds)} on {trial.device or 'no device yet'}",
-        f"{state.metric} {number(value)}{gain}",
-    ]
-    if trial.test:
-        lines.append(", ".join(f"{name} {number(v)}" for name, v in trial.test.items()))
-    if trial.message:
-        lines.append(trial.message)
-    points = [v for _, v in trial.values(state.metric)]
-    if points:
-        lines += ["", f"curve  {curve(points, 40)}  {number(points[0])} to {number(points[-1])}"]
-    default = base.recipe.point if base else {}
-    rows = [["HYPERPARAMETER", "VALUE", "BASELINE"]]
-    for name, v in trial.recipe.point.items():
-        other = "" if default.get(name) == v else shown(default[name]) if name in default else "-"
-        rows.append([name, shown(v), other])
-    rows.append(["seed", str(trial.recipe.seed), ""])
-    return [*lines, "", *aligned(rows)]

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .options import JournalUrl, Runs, StudyName, space_names, strategy_names
+from .options import (
+    AsJson,
+    JournalUrl,
+    MlflowStore,
+    Quiet,
+    Runs,
+    StudyName,
+    mlflow_store,
+    space_names,
+    strategy_names,
+)
 
 _DEFAULT_BUDGET = "40full"
 
@@ -96,19 +106,12 @@ def tune(
     ] = "auto",
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
-    mlflow: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URI", help='Another MLflow store, or "off".  [default: a local one in --runs]'
-        ),
-    ] = None,
+    mlflow: MlflowStore = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search for the best way to train a network.
 
@@ -151,6 +154,7 @@ def tune(
         drive(
             lambda listen: prepare(options, listen=listen),
             choose(as_json=as_json, quiet=quiet),
+            store=mlflow_store(mlflow, runs),
             again=_again(runs, journal),
         )
 
@@ -162,10 +166,9 @@ def resume(
     ] = None,
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+    mlflow: MlflowStore = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a study that was interrupted.
 
@@ -183,6 +186,7 @@ def resume(
                 name, runs=runs, journal=journal, workers=workers, listen=listen
             ),
             choose(as_json=as_json, quiet=quiet),
+            store=mlflow_store(mlflow, runs),
             again=_again(runs, journal),
         )
 

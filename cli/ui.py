@@ -9,11 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
-from automl.errors import AutomlError, StudyError
+from automl.errors import StudyError
 
 from .options import Runs
 
@@ -38,7 +38,7 @@ def ui(
     with log.open("w") as file, _server(store, runs / "mlflow-artifacts", port, file) as server:
         try:
             _wait(server, address, log)
-            for line in _pages(store, address):
+            for line in _pages(runs, address):
                 typer.echo(line)
             typer.echo("Ctrl-C ends it")
             server.wait()
@@ -49,7 +49,7 @@ def ui(
     typer.echo("MLflow has ended")
 
 
-def _server(store: Path, artifacts: Path, port: int, log: object) -> subprocess.Popen[bytes]:
+def _server(store: Path, artifacts: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
     # Without job execution: it would start eight more processes that nothing here uses.
     environment = {
         **os.environ,
@@ -59,8 +59,9 @@ def _server(store: Path, artifacts: Path, port: int, log: object) -> subprocess.
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{store.absolute()}"]
     command += ["--artifacts-destination", str(artifacts.absolute())]
-    return subprocess.Popen(  # its own group, so that Ctrl-C reaches us alone
-        command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True  # type: ignore[call-overload,no-any-return]
+    # A session of its own, so that Ctrl-C reaches us alone.
+    return subprocess.Popen(
+        command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
@@ -89,14 +90,10 @@ def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
     raise StudyError(f"MLflow's server did not answer in {_START_SECONDS:.0f} s; see {log}")
 
 
-def _pages(store: Path, address: str) -> list[str]:
-    """One line a task: the page of its trials, sorted, with columns and charts chosen."""
-    try:
-        from automl.tracking.view import saved_views
-    except ImportError:
-        return [f"all studies: {address}"]
-    try:
-        found = saved_views(f"sqlite:///{store.absolute()}", address)
-    except AutomlError:
-        return [f"all studies: {address}"]
-    return [f"{name}: {url}" for name, url in found.items()] or [f"all studies: {address}"]
+def _pages(runs: Path, address: str) -> list[str]:
+    """One line a study, the latest first: the page of its trials, best on top."""
+    from automl.tracking.mirror import page_url
+
+    folders = sorted(runs.glob("*/mlflow.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    lines = [f"{p.parent.name}: {page_url(address, p.parent)}" for p in folders]
+    return lines or [f"all studies: {address}"]
