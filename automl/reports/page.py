@@ -54,6 +54,7 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
         "sentence": tables.verdict_sentence(state, verdict),
         "notes": tables.verdict_notes(state, verdict),
         "tiles": _tiles(state, verdict, scale),
+        "fresh": any(t.phase == "verdict" for t in state.trials.values()),
         "standings": _standings(state, verdict, scale),
         "recipe": _recipe(state),
         "changes": tables.change_rows(verdict),
@@ -102,9 +103,7 @@ def _tiles(state: State, verdict: Verdict, scale: Scale) -> list[tuple[str, str,
     d = verdict.difference
     if d is not None:
         remark = f"95 %: {scale.interval(d)}" if d.measured else "no interval"
-        against = (
-            "against the baseline" if verdict.rival == "baseline" else "against its best rival"
-        )
+        rival = "the baseline" if verdict.rival == "baseline" else "its best rival"
         found.append((f"{scale.signed(d.value)}{scale.unit}", f"against {rival}", remark))
     ended = len(state.finished())
     searched = len(state.search_trials())

@@ -74,7 +74,7 @@ def _drawn(function: Callable[P, Figure | None]) -> Callable[P, str]:
     return draw
 
 
-def _axes(width: float = 8.4, height: float = 3.4) -> tuple[Figure, Axes]:
+def _axes(width: float = 11.2, height: float = 3.9) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure  # see _drawn
 
     figure = Figure(figsize=(width, height))
@@ -88,7 +88,7 @@ def _axes(width: float = 8.4, height: float = 3.4) -> tuple[Figure, Axes]:
 def comparison(state: State) -> Figure | None:
     verdict = verdict_of(state)
     rows = [s for s in verdict.standings if s.on(verdict.split).n or s.diverged]
-    if not rows:
+    if len(rows) < 2:
         return None
     rows.sort(key=lambda s: s.label == "baseline")  # the baseline below, the best on top
     scale = Scale(verdict.metric)
@@ -266,7 +266,7 @@ def importance(found: Sequence[Importance]) -> Figure | None:
     rows = [i for i in found if i.share > 0.002][:10]
     if not rows:
         return None
-    figure, ax = _axes(8.4, 0.8 + 0.32 * len(rows))
+    figure, ax = _axes(9.4, 0.8 + 0.32 * len(rows))
     shares = [100 * i.share for i in rows]
     ax.barh(range(len(rows)), shares, height=0.62, color=BLUE, alpha=0.85)
     for place, share in enumerate(shares):
@@ -292,7 +292,7 @@ def parallel(state: State, found: Sequence[Importance]) -> Figure | None:
     if len(trials) < 3 or len(axes) < 2:
         return None
     columns = [_column([_lookup(t, names) for t in trials], space, names) for _, names in axes]
-    figure, ax = _axes(8.4, 3.8)
+    figure, ax = _axes(11.2, 4.2)
     from matplotlib import colormaps  # see _drawn
 
     colours = colormaps["cividis_r"]
@@ -342,7 +342,7 @@ def slices(state: State, found: Sequence[Importance]) -> Figure | None:
     ended = [v for t, v in valued if t.status == Status.DONE]
     low, high = _window(ended or [v for _, v in valued], state)
     rows = -(-len(names) // 3)
-    figure = Figure(figsize=(8.4, 2.3 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(11.2, 2.5 * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, 3, squeeze=False, sharey=True).ravel()
     rng = np.random.default_rng(0)
     incumbent = state.incumbent()

@@ -184,7 +184,8 @@ def verdict_notes(state: State, verdict: Verdict | None = None) -> list[str]:
         )
     elif v.winner and v.outcome != "not measured":
         notes.append("No test split: measured where the winner was chosen, so a little hopeful.")
-    if v.luck is not None and v.luck > 0:
+    spread = winner.validation.sd if (winner := v.standing(v.winner)) else None
+    if v.luck is not None and v.luck > (spread or 0.0):
         notes.append(
             f"{scale.size(v.luck)}{scale.unit} of the value that the search saw was luck: "
             "fresh seeds do not repeat it."
