@@ -108,7 +108,8 @@ def test_cosine_and_linear_equal_torch() -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=15)
-@given(horizon=st.integers(10, 200), share=st.floats(0.1, 0.5), div=st.floats(10, 25))
+# share from .2: where share*horizon is 1, torch divides by zero.
+@given(horizon=st.integers(10, 200), share=st.floats(0.2, 0.5), div=st.floats(10, 25))
 def test_one_cycle_equals_torch(horizon: int, share: float, div: float) -> None:
     factor = _schedule("one_cycle").factor
     expected = _torch_values(
