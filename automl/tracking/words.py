@@ -73,9 +73,13 @@ def rung(reached: int, fidelity: tuple[int, int, int]) -> str:
 
 
 def trial_state(trial: Trial, *, over: bool) -> str:
-    """A trial's state for people; `over`: nobody is running the study any more."""
+    """A trial's state for people; `over`: nobody is running the study any more.
+
+    A trial at a rung has stopped until it is asked on: most never are, and nothing would come
+    back to rename them.
+    """
     if trial.status == "waiting":
-        return f"stopped at step {trial.reached}" if over else f"waiting at step {trial.reached}"
+        return f"stopped at step {trial.reached}"
     return "interrupted" if trial.status == "running" and over else trial.status
 
 

@@ -97,6 +97,8 @@ class Mirror:
             number = event["segment"]["trial"]
             self._first_seen.setdefault(number, seq)
             self._asked[number] = event["at"]
+            optimizer = event["segment"]["recipe"]["point"].get("optimizer")
+            self._optimizers.setdefault(optimizer, len(self._optimizers))
             touched = [number]
         elif event["kind"] == "report":
             report = event["report"]
@@ -217,7 +219,6 @@ class Mirror:
             run = found.info.run_id if found else None
         made = run is None
         if run is None:
-            optimizer = trial.recipe.point.get("optimizer")
             run = self._client.create_run(
                 self._experiment,
                 run_name=tags["mlflow.runName"],
@@ -226,7 +227,7 @@ class Mirror:
                     **tags,
                     "mlflow.parentRunId": self._parent,
                     "mlflow.runColor": words.colour(
-                        self._optimizers.setdefault(optimizer, len(self._optimizers))
+                        self._optimizers[trial.recipe.point.get("optimizer")]
                     ),
                 },
             ).info.run_id
