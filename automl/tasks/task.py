@@ -55,7 +55,10 @@ class Handle(Protocol):
     start: int  # steps already trained; 0, or where trial.checkpoint was left
     stop: int  # train up to here now
     steps: int  # length of a full training
-    checkpoint: Path  # a folder to read (start > 0) and to write before returning
+
+    @property
+    def checkpoint(self) -> Path:
+        """A folder to go on from (start > 0) and to write to; made when first asked for."""
 
     def report(self, step: int, metrics: Mapping[str, float] | float) -> None:
         """Tell a result; raises to end the training when the trial is to stop."""

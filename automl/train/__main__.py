@@ -1,0 +1,116 @@
+"""`python -m automl.train IN OUT`: a worker process, driven by JSON lines over two pipes.
+
+    driver -> worker    {"op": "open", "spec": ..., "threads": 1}
+                        {"op": "train", "pack": ...}      {"op": "cancel", "trial": 7}
+    worker -> driver    {"card": ...} or {"error": [class, text]}
+                        {"progress": ...}                 {"reports": [...]}
+
+Standard output and error, also of the user's code, belong to the worker's log. The end of the
+driver's pipe is the end of the driver: the worker exits at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from typing import Any
+
+_POLL_SECONDS = 0.05  # between looks for a cancellation while training
+
+
+class Line:
+    """The two pipes to the driver."""
+
+    def __init__(self, inward: int, outward: int) -> None:
+        self._in, self._out = inward, outward
+        self._buffer = b""
+        self._cancelled: set[int] = set()
+        self._looked = 0.0
+
+    def say(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._out, data) :]
+        except BrokenPipeError:
+            os._exit(0)
+
+    def next_order(self) -> dict[str, Any]:
+        """The next order but cancellations, which are noted; waits for it."""
+        while True:
+            head, newline, rest = self._buffer.partition(b"\n")
+            if newline:
+                self._buffer = rest
+                order: dict[str, Any] = json.loads(head)
+                if order["op"] != "cancel":
+                    self._cancelled.clear()
+                    return order
+                self._cancelled.add(order["trial"])
+            else:
+                self._read()
+
+    def cancelled(self) -> set[int]:
+        """Trials that the driver wants stopped; looks at the pipe at most every 50 ms."""
+        now = time.monotonic()
+        if now - self._looked > _POLL_SECONDS:
+            self._looked = now
+            while select.select([self._in], [], [], 0)[0]:
+                self._read()
+            while b"\n" in self._buffer:
+                head, _, self._buffer = self._buffer.partition(b"\n")
+                self._cancelled.add(json.loads(head)["trial"])
+        return self._cancelled
+
+    def _read(self) -> None:
+        data = os.read(self._in, 1 << 16)
+        if not data:
+            os._exit(0)  # the driver is gone; nobody would hear the rest
+        self._buffer += data
+
+
+def serve(line: Line) -> None:
+    """Open a task, then train packs until the driver goes."""
+    import torch
+
+    from automl.errors import AutomlError
+    from automl.records import Pack, TaskSpec
+    from automl.tasks.opening import open_task
+    from automl.train.segment import run
+
+    order = line.next_order()
+    torch.set_num_threads(order["threads"])
+    try:
+        task = open_task(TaskSpec.from_json(order["spec"]))
+    except AutomlError as error:
+        line.say({"error": [type(error).__name__, str(error)]})
+        return
+    line.say({"card": task.card.to_json()})
+    while True:
+        order = line.next_order()
+        reports = run(
+            Pack.from_json(order["pack"]),
+            task,
+            progress=lambda p: line.say({"progress": p.to_json()}),
+            stop=line.cancelled,
+        )
+        line.say({"reports": [r.to_json() for r in reports]})
+
+
+def main() -> None:
+    if sys.platform == "linux":  # die with the driver even inside the user's own C code
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to hear
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    serve(Line(int(sys.argv[1]), int(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()
