@@ -50,6 +50,15 @@ EPILOG = "Start with: automl tune digits"
 class Commands(TyperGroup):
     """A group whose commands are imported one by one, when asked for."""
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
+            # Typer loads pydantic, 90 ms, to read a None where one of these was not given.
+            self.params = [p for p in self.params if not str(p.name).endswith("_completion")]
+            asked_help = self.get_help_option(ctx)
+            if asked_help is not None:
+                asked_help.default = False
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Context) -> list[str]:
         return list(COMMANDS)
 

@@ -23,7 +23,7 @@ def methods(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A method to explain, such as lion.", autocompletion=_names
+            metavar="NAME", help="A method to explain, such as lion.", autocompletion=_names
         ),
     ] = None,
 ) -> None:

@@ -30,7 +30,12 @@ def strategy_names(incomplete: str) -> list[str]:
 Runs = Annotated[
     Path,
     typer.Option(
-        "--runs", envvar="AUTOML_RUNS", show_envvar=True, help="Folder that studies are kept in."
+        "--runs",
+        metavar="FOLDER",
+        envvar="AUTOML_RUNS",
+        show_envvar=True,
+        show_default=True,
+        help="Where studies are kept.",
     ),
 ]
 JournalUrl = Annotated[

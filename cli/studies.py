@@ -46,7 +46,7 @@ def ls(runs: Runs = Path("runs"), journal: JournalUrl = None) -> None:
 def show(
     name: StudyName,
     trial: Annotated[
-        int | None, typer.Argument(metavar="[TRIAL]", help="Number of one trial.", min=0)
+        int | None, typer.Argument(metavar="TRIAL", help="Number of one trial.", min=0)
     ] = None,
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
@@ -99,11 +99,11 @@ def report(
 
     Works while the study runs: the report tells what is known so far.
     """
+    state = _state(name, runs, journal)
     from automl.reports.export import write_all  # plotting is slow to import
 
     from .quiet import quiet
 
-    state = _state(name, runs, journal)
     folder = runs / name
     with quiet():
         write_all(state, folder)
@@ -145,11 +145,11 @@ def export(
 
     csv and parquet hold one row a trial; script is plain torch and runs without automl.
     """
-    from automl.reports.export import write_all  # pandas is slow to import
+    state = _state(name, runs, journal)
+    from automl.reports.export import write_all  # plotting is slow to import
 
     from .quiet import quiet
 
-    state = _state(name, runs, journal)
     folder = runs / name
     with quiet():
         write_all(state, folder)

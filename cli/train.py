@@ -46,10 +46,12 @@ def _train(
     import tempfile
     from dataclasses import replace
 
+    from automl.checkpoints import TENSORS
     from automl.errors import CheckpointError, TaskError
     from automl.executors.processes import Processes
     from automl.recipe import Recipe
     from automl.records import Pack, Progress, Report, Segment, Status
+    from automl.reports.export import without_training_state
     from automl.reports.numerals import Scale, duration, short
     from automl.reports.recipe_file import read_recipe
 
@@ -97,15 +99,6 @@ def _train(
             split, _, metric = name.partition("/")
             typer.echo(f"{name:<20} {Scale(metric or split).value(value)}")
         if save is not None:
-            folder = Path(place) / "checkpoints" / "0" / str(report.reached)
-            _save(folder, save)
+            checkpoint = Path(place) / "checkpoints" / "0" / str(report.reached) / TENSORS
+            save.write_bytes(without_training_state(checkpoint.read_bytes()) or b"")
             typer.echo(f"weights {save}")
-
-
-def _save(checkpoint: Path, to: Path) -> None:
-    """The weights to evaluate and keep, without what only a resumed training needs."""
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(checkpoint / "tensors.safetensors")
-    kept = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
-    save_file(kept, to)

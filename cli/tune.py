@@ -26,7 +26,7 @@ def tune(
     task: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TASK]",
+            metavar="TASK",
             help="digits, table.csv, images/, corpus.txt or task.py; left out only with --cmd.",
             show_default=False,
         ),
