@@ -18,6 +18,7 @@ from automl.errors import MethodError
 from automl.methods.stages import Averaging, Gradient, Layout, Optimizer, Transform, hyper_tensors
 from automl.methods.torch_optimizer import TorchOptimizer
 from automl.registry import family
+from automl.space.ranges import Value
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.txt"
 # What the libraries call our hyperparameters.
@@ -203,7 +204,10 @@ def test_muon_sets_all_singular_values_near_one_for_kernels_too() -> None:
 
 
 def test_switches_become_numbers_and_texts_stay_out() -> None:
-    members = [{"nesterov": True, "lr": 1, "shape": "cosine"}, {"nesterov": False, "lr": 0.5}]
+    members: list[dict[str, Value]] = [
+        {"nesterov": True, "lr": 1, "shape": "cosine"},
+        {"nesterov": False, "lr": 0.5},
+    ]
     hyper = hyper_tensors(members, dtype=torch.float64)
     assert hyper["nesterov"].tolist() == [[1.0], [0.0]]
     assert hyper["lr"].dtype == torch.float64
@@ -234,8 +238,8 @@ def test_torch_optimizer_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     train(other, resumed, 7)
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
-    for a, b in zip(optimizer.evaluated(), resumed.evaluated(), strict=True):
-        assert torch.equal(a, b)
+    for x1, x2 in zip(optimizer.evaluated(), resumed.evaluated(), strict=True):
+        assert torch.equal(x1, x2)
 
 
 def test_torch_optimizer_follows_a_scheduler_of_torch() -> None:
