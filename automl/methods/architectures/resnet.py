@@ -1,0 +1,72 @@
+"""Small ResNet: pre-activation residual blocks in three stages, the image halved between stages.
+
+    h = h + conv3x3(relu(norm(conv3x3(relu(norm(h))))))     `depth` blocks a stage
+    channels width, 2*width, 4*width;  the shortcut is a 1x1 convolution where they change
+    output = W dropout(mean of relu(norm(h)) over the image) + b
+
+The last convolution of a block starts at 0, so each block begins as the identity and a large
+learning rate is safe from the first step.
+Source: He et al. 2016, arXiv:1603.05027; zero start: Goyal et al. 2017, arXiv:1706.02677.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from automl.methods.stages import Architecture, Shape
+from automl.space.ranges import Choice, Float, Int
+
+
+class ResidualBlock(nn.Module):
+    """x + branch(x), in new channels and with a stride where asked."""
+
+    def __init__(self, channels: int, out: int, *, stride: int, norm: str) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            resnet_norm(norm, channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, out, 3, padding=1, stride=stride, bias=False),
+            resnet_norm(norm, out),
+            nn.ReLU(),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+        )
+        torch.nn.init.zeros_(self.branch[-1].weight)  # type: ignore[arg-type]
+        same = channels == out and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut: Tensor = self.shortcut(x)
+        branch: Tensor = self.branch(x)
+        return shortcut + branch
+
+
+def resnet_norm(norm: str, channels: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+
+
+def resnet(shape: Shape, *, width: int, depth: int, norm: str, dropout: float) -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(shape.features[0], width, 3, padding=1, bias=False)]
+    channels = width
+    for stage in range(3):
+        for block in range(depth):
+            out, stride = width * 2**stage, 2 if stage and not block else 1
+            layers.append(ResidualBlock(channels, out, stride=stride, norm=norm))
+            channels = out
+    head = [resnet_norm(norm, channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *head, nn.Dropout(dropout), nn.Linear(channels, shape.outputs))
+
+
+METHOD = Architecture(
+    build=resnet,
+    kinds=("image",),
+    ranges={
+        "width": Int(8, 64, log=True, default=16),
+        "depth": Int(1, 3, default=1),
+        "norm": Choice(["batch", "group"]),
+        "dropout": Float(0.0, 0.5, default=0.0),
+    },
+    source="arXiv:1603.05027",
+)

@@ -1,0 +1,80 @@
+"""Transformer: a small causal language model with pre-norm blocks.
+
+    h = E[token] + P[place]
+    h = h + attention(norm(h)),  each place sees itself and what stands before
+    h = h + W2 gelu(W1 norm(h)),  4*width wide,  `depth` times
+    output = W norm(h)
+
+Needs warmup; its matrices are what Muon was made for. Heads are 16 wide or wider.
+Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl.methods.stages import Architecture, Shape
+from automl.space.ranges import Choice, Float, Int
+
+
+class CausalBlock(nn.Module):
+    """Attention and a feed-forward layer, each with its norm and its shortcut."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.wide = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor) -> Tensor:
+        b, t, width = h.shape
+        qkv = self.qkv(self.norm1(h)).view(b, t, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = h + self.drop(self.mix(seen.transpose(1, 2).reshape(b, t, width)))
+        out: Tensor = h + self.drop(self.narrow(F.gelu(self.wide(self.norm2(h)))))
+        return out
+
+
+class CausalTransformer(nn.Module):
+    """Tokens [b, t] int64 -> logits of the next token [b, t, vocabulary]."""
+
+    def __init__(self, shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.token = nn.Embedding(shape.vocabulary, width)
+        self.place = nn.Embedding(shape.features[0], width)
+        blocks = [CausalBlock(width, heads=heads, dropout=dropout) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, shape.outputs, bias=False)
+        for embedding in (self.token, self.place):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        h = self.token(tokens) + self.place(places)
+        logits: Tensor = self.head(self.norm(self.blocks(h)))
+        return logits
+
+
+def transformer(shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> nn.Module:
+    return CausalTransformer(shape, width=width, depth=depth, heads=heads, dropout=dropout)
+
+
+METHOD = Architecture(
+    build=transformer,
+    kinds=("tokens",),
+    ranges={
+        "width": Choice([32, 64, 128], default=64),
+        "depth": Int(1, 4, default=2),
+        "heads": Choice([1, 2, 4], default=2),
+        "dropout": Float(0.0, 0.4, default=0.0),
+    },
+    source="arXiv:1706.03762",
+)
