@@ -100,14 +100,12 @@ def test_finite_or_seen_to_diverge_on_its_whole_range(
 @every_method
 def test_diverged_member_leaves_its_neighbours_alone(key: str, name: str) -> None:
     stages = {key: name}
-    runs = [Run(weights(seed), [values_at(stages)], stages) for seed in range(3)]
-    alone = runs[2].evaluated() if not runs[2].steps(3).isnan().any() else None
+    alone = Run(weights(2), [values_at(stages)], stages)
     pack = packed([Run(weights(seed), [values_at(stages)], stages) for seed in range(3)])
     pack.w[1] = torch.nan
+    alone.steps(3)
     pack.steps(3)
-    assert alone is not None
-    torch.testing.assert_close(pack.evaluated()[2:], alone, rtol=1e-9, atol=1e-12)
-    assert not pack.evaluated()[1].isfinite().all()
+    torch.testing.assert_close(pack.evaluated()[2:], alone.evaluated(), rtol=1e-9, atol=1e-12)
 
 
 @every_method
@@ -120,7 +118,7 @@ def test_lowers_the_loss_at_its_defaults(key: str, name: str) -> None:
 
 
 @every_method
-def test_gradient_of_another_dtype_is_never_made(key: str, name: str) -> None:
+def test_everything_keeps_the_dtype_of_the_weights(key: str, name: str) -> None:
     run = Run(weights(dtype=torch.float32), [values_at({key: name})], {key: name})
     assert run.step().dtype == torch.float32
     assert {x.dtype for x in [*run.tensors().values(), run.evaluated()]} == {torch.float32}
