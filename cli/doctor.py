@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -22,10 +23,11 @@ _DISTRIBUTION = "automl-service"
 _FREE_GIB = 2  # checkpoints of a small study, and room to breathe
 _MEMORY_GIB = 2  # two workers with torch loaded
 _PYTHON = (3, 11)
+_WIDE = 64  # columns of a finding's text
 
 
 class Finding(NamedTuple):
-    """One line: level is "ok", "warning" or "problem"."""
+    """One line: level is "ok", "warning" or "problem"; "" goes on from the line above."""
 
     level: str
     what: str
@@ -87,7 +89,8 @@ def _packages() -> Iterator[Finding]:
             yield Finding("problem", name, f"{have} is older than {least}; pip install -U {name}")
         else:
             good.append(f"{name} {have}")
-    yield Finding("ok", "packages", ", ".join(good))
+    for n, line in enumerate(textwrap.wrap(", ".join(good), _WIDE)):
+        yield Finding("" if n else "ok", "" if n else "packages", line)
 
 
 def _parts(version: str) -> tuple[int, ...]:

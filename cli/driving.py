@@ -91,10 +91,12 @@ def _finish(state: State, folder: Path, show: Show) -> None:
     from automl.reports.export import write_all
     from automl.reports.tables import verdict_lines
 
+    from .wording import wrapped
+
     write_all(state, folder)
     files = {what: folder / name for what, name in _FILES.items()}
     lines = [f"{what:<8} {file}" for what, file in files.items() if file.exists()]
-    show.end(["", *verdict_lines(state), "", *lines, "MLflow   automl ui"])
+    show.end(["", *wrapped(verdict_lines(state)), "", *lines, "MLflow   automl ui"])
 
 
 def _copy(prepared: Prepared) -> State:
@@ -108,6 +110,8 @@ def _interrupted(state: State, command: str, show: Show) -> None:
     from automl.reports.numerals import Scale, counted, duration
     from automl.reports.tables import recipe_title
 
+    from .wording import wrapped
+
     assert state.config is not None
     scale = Scale(state.config.card.metric)
     done = f"{counted(len(state.search_trials()), 'trial')} in {duration(state.wall_seconds)}"
@@ -120,7 +124,7 @@ def _interrupted(state: State, command: str, show: Show) -> None:
             gain = f"{scale.signed(value - first)}{scale.unit}"
             words += f"; {gain} against the baseline, not proven yet"
         lines.append(f"Best so far: {scale.value(value)} ({words})")
-    show.end([*lines, f"Go on with: {command}"])
+    show.end(wrapped([*lines, f"Go on with: {command}"]))
     raise typer.Exit(1)
 
 

@@ -18,7 +18,7 @@ from automl.study.state import State, Trial
 
 from .options import JournalUrl, Runs, StudyName
 from .table import aligned
-from .wording import about, curve
+from .wording import about, curve, wrapped
 
 _SHOWN = 15  # trials that `show` lists
 _CURVE = 40  # columns
@@ -257,7 +257,7 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
         lines.append(state.message.splitlines()[0])
     lines.append("")
     if state.verdict is not None:
-        lines += [*verdict_lines(state), ""]
+        lines += [*wrapped(verdict_lines(state)), ""]
     if state.trials:
         lines += _trials_table(state)
     if doing == "interrupted":

@@ -11,6 +11,8 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
     >>> aligned([["a", "10"], ["bcd", "2"]], right=(1,))
     ['a    10', 'bcd   2']
     """
+    if not rows:
+        return []
     # A short row's last cell is a remark, which must not widen its column.
     widths = [
         max((len(r[i]) for r in rows if len(r) == len(rows[0])), default=0)

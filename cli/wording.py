@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -33,3 +36,17 @@ def curve(values: Sequence[float], width: int) -> str:
     span = (high - low) or 1.0
     top = len(_BARS) - 1
     return "".join(_BARS[round((v - low) / span * top)] if math.isfinite(v) else "·" for v in tail)
+
+
+def wrapped(lines: Sequence[str]) -> list[str]:
+    """Paragraphs broken between words where a terminal would break them anywhere.
+
+    Indented lines (tables) stay, and so does everything in a pipe.
+    """
+    if not sys.stdout.isatty():
+        return list(lines)
+    width = min(shutil.get_terminal_size().columns, 100)
+    out: list[str] = []
+    for line in lines:
+        out += [line] if line.startswith(" ") else textwrap.wrap(line, width) or [""]
+    return out
