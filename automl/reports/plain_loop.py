@@ -1,0 +1,183 @@
+"""The loop of `train_best.py`: one model, one recipe, plain torch. Its source is copied there.
+
+It does what `automl/train/step.py` does for a pack of one, so that the same seed gives the same
+training; a test holds the two together. Nothing imports this file but that test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automl.methods.stages import Batch, Layout, State
+from automl.tasks.task import Split
+from automl.train.packed import layout_of
+from automl.train.seeding import FORWARD, DataOrder, KeyedDraws, mix
+from automl.train.step import gather
+
+CHUNK = 1024  # samples a forward pass of an evaluation
+RECALIBRATED = 4096  # training samples for batch norm's statistics of averaged weights
+
+
+class Stage:
+    """One stage of the recipe: a method's functions, its hyperparameters and its state."""
+
+    def __init__(self, values: Mapping[str, Any], **functions: Any) -> None:
+        self.values = dict(values)
+        self.__dict__.update(functions)
+        self.state: State = {}
+        self.hyper: dict[str, Tensor] = {}
+
+    def begin(self, w: Tensor, layout: Layout) -> None:
+        """Make its tensors beside the weights w [1, p]."""
+        numbers = {n: v for n, v in self.values.items() if type(v) in (int, float)}
+        self.hyper = {n: w.new_full((1, 1), float(v)) for n, v in numbers.items()}
+        init = getattr(self, "init", None)
+        self.state = init(w, layout) if init else {}
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this stage has no {name}")
+
+
+class Trainer:
+    """A model, and the weights and gradients of it as one flat row each."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Split,
+        *,
+        batches: list[Stage],
+        loss: Stage,
+        gradient: Stage,
+        transforms: list[Stage],
+        optimizer: Stage,
+        schedule: Stage,
+        averaging: Stage,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.model, self.train, self.batch_size, self.seed = model, train, batch_size, seed
+        self.batches, self.loss, self.gradient, self.transforms = (
+            batches,
+            loss,
+            gradient,
+            transforms,
+        )
+        self.optimizer, self.schedule, self.averaging = optimizer, schedule, averaging
+        self.order = DataOrder(len(train), seed=seed)
+        self.layout = layout_of(model)
+        parameters = dict(model.named_parameters())
+        first = next(p for p in parameters.values() if p.requires_grad)
+        self.device = first.device
+        self.w = torch.empty((1, self.layout.size), dtype=first.dtype, device=self.device)
+        self.g = torch.zeros_like(self.w)
+        for (
+            slot
+        ) in self.layout.slots:  # the model's parameters become views of w, its gradients of g
+            place = self.layout.view(self.w, slot)[0]
+            place.copy_(parameters[slot.name].detach())
+            parameters[slot.name].data = place
+            parameters[slot.name].grad = self.layout.view(self.g, slot)[0]
+        for stage in (*batches, loss, gradient, *transforms, optimizer, averaging):
+            stage.begin(self.w, self.layout)
+
+    def step(self, update: int, total: int) -> Tensor:
+        """One update of the weights; the training loss [1]."""
+        draws = KeyedDraws([self.seed], [update], self.device)
+        index = self.order.batch(update, self.batch_size)
+        batch = Batch(*gather(self.train, index[None], self.device))
+        for stage in self.batches:
+            batch = stage.apply(batch, draws, stage.hyper)
+        t = torch.full((1, 1), float(update + 1), dtype=self.w.dtype, device=self.device)
+
+        def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
+            self.model.train()
+            kept = [] if statistics else [(b, b.clone()) for b in self.model.buffers()]
+            torch.manual_seed(mix(self.seed, update, FORWARD))  # dropout's numbers
+            self.g.zero_()
+            with torch.enable_grad():
+                output = self.forward(batch.x[0])
+                loss = self.sample_loss(output, batch.y[0])
+                if batch.y2 is not None and batch.weight is not None:
+                    other, weight = self.sample_loss(output, batch.y2[0]), batch.weight[0]
+                    loss = weight * loss + (1 - weight) * other
+                loss.mean().backward()
+            for buffer, before in kept:
+                buffer.copy_(before)
+            return loss.detach().mean()[None], self.g
+
+        at = self.gradient
+        loss, g = at.compute(closure, self.w, at.state, at.hyper, t)
+        with torch.no_grad():
+            for at in self.transforms:
+                at.apply(g, self.w, at.state, at.hyper, t, self.layout, draws)
+            at = self.optimizer
+            at.step(self.w, g, at.state, self.scheduled(update, total), t, self.layout)
+            at = self.averaging
+            at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
+        return loss  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            output = self.model(x)
+        half = output.dtype in (torch.float16, torch.bfloat16)
+        return output.float() if half else output  # type: ignore[no-any-return]
+
+    def sample_loss(self, output: Tensor, target: Tensor) -> Tensor:
+        hyper = {name: value[0, 0] for name, value in self.loss.hyper.items()}
+        return self.loss.value(output, target, hyper)  # type: ignore[no-any-return]
+
+    def scheduled(self, update: int, total: int) -> dict[str, Tensor]:
+        """The optimizer's hyperparameters at this update."""
+
+        def policy(function: Callable[..., float]) -> Tensor:
+            return torch.full_like(self.w[:, :1], function(update, total, **self.schedule.values))
+
+        hyper = dict(self.optimizer.hyper)
+        hyper["factor"] = policy(self.schedule.factor)
+        if "lr" in hyper:
+            hyper["lr"] = hyper["lr"] * hyper["factor"]
+        if self.schedule.momentum is not None:
+            hyper |= {n: policy(self.schedule.momentum) for n in ("momentum", "b1") if n in hyper}
+        return hyper
+
+    def finish(self) -> None:
+        """Put the weights to keep into the model: an average's, where the recipe takes one."""
+        with torch.no_grad():
+            kept = self.averaging.evaluated(self.w, self.averaging.state, self.averaging.hyper)
+            if kept is self.w and self.optimizer.evaluated is not None:
+                kept = self.optimizer.evaluated(self.w, self.optimizer.state, self.optimizer.hyper)
+            if kept is not self.w:
+                self.w.copy_(kept)
+                self.recalibrate()
+        self.model.eval()
+
+    def recalibrate(self) -> None:
+        """Batch norm's statistics belong to other weights now: measure them anew."""
+        norms: list[Any] = [
+            m for m in self.model.modules() if getattr(m, "track_running_stats", False)
+        ]
+        self.model.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches below
+            norm.train()
+        count = min(len(self.train), RECALIBRATED)
+        index = torch.arange(count) * len(self.train) // count
+        for part in index.split(CHUNK) if norms else ():
+            if len(part) > 1:
+                self.model(gather(self.train, part, self.device)[0])
+
+    def predict(self, split: Split) -> tuple[Tensor, Tensor]:
+        """The model's outputs and the targets of a whole split; after `finish`."""
+        outputs, targets = [], []
+        with torch.no_grad():
+            for index in torch.arange(len(split)).split(CHUNK):
+                x, y = gather(split, index, self.device)
+                outputs.append(self.forward(x))
+                targets.append(y)
+        return torch.cat(outputs), torch.cat(targets)
