@@ -76,10 +76,10 @@ def trial_state(trial: Trial, *, over: bool) -> str:
     """A trial's state for people; `over`: nobody is running the study any more.
 
     A trial at a rung has stopped until it is asked on: most never are, and nothing would come
-    back to rename them.
+    back to rename them. Where it stands is the tag automl.rung.
     """
     if trial.status == "waiting":
-        return f"stopped at step {trial.reached}"
+        return "stopped"
     return "interrupted" if trial.status == "running" and over else trial.status
 
 

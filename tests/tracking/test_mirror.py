@@ -163,7 +163,8 @@ def test_failures_are_marked_and_their_values_are_nan(runs: Path) -> None:
     assert math.isnan(diverged.data.metrics["val/loss"])  # an infinity would flatten the chart
     assert (crashed.info.status, crashed.data.tags["automl.state"]) == ("FAILED", "out of memory")
     assert crashed.data.tags["automl.message"] == "4 GiB asked"
-    assert stopped.info.status == "FINISHED"
+    assert (stopped.info.status, stopped.data.tags["automl.state"]) == ("FINISHED", "stopped")
+    assert stopped.data.tags["automl.rung"] == "rung 1"
     assert trials["6"].data.tags["automl.state"] == "done"
 
 
