@@ -8,7 +8,7 @@ import typer
 
 from automl.reports.numerals import counted, short
 from automl.space.ranges import Choice
-from automl.space.tree import Dimension, describe
+from automl.space.tree import Dimension, Space, describe
 
 from .options import space_names
 from .table import aligned
@@ -54,7 +54,7 @@ def show(
     with quiet():
         found = load_space(name, sets=tuple(sets or ()))  # imports the methods, hence torch
     rows = [["HYPERPARAMETER", "RANGE", "DEFAULT", "ONLY WITH"]]
-    rows += [[d.name, _range(d), short(d.range.default), _when(d)] for d in found]
+    rows += [[d.name, _range(d), short(d.range.default), _when(d, found)] for d in found]
     typer.echo("\n".join(aligned(rows)))
     typer.echo(f"\n{counted(len(found), 'hyperparameter')}. Change one: --set NAME=RANGE")
 
@@ -64,10 +64,13 @@ def _range(d: Dimension) -> str:
     return text.replace("|", " | ") if isinstance(d.range, Choice) else text
 
 
-def _when(d: Dimension) -> str:
-    """Conditions beyond the one that the name itself tells (optimizer.lion.lr: lion)."""
+def _when(d: Dimension, space: Space) -> str:
+    """Conditions beyond those that the name itself tells (optimizer.lion.lr: lion)."""
+    implied = {condition for name, _ in d.when for condition in space[name].when}
     found = []
     for name, values in d.when:
+        if (name, values) in implied:
+            continue
         told = d.name.split(".")[:2]
         if told == [name, str(values[0])] and len(values) == 1:
             continue

@@ -1,0 +1,204 @@
+"""What a person does at the terminal, with real studies of digits: tiny, but whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+AUTOML = str(Path(sys.executable).parent / "automl")
+TINY = ["tune", "digits", "--space", "quick", "--epochs", "2", "--workers", "2", "--seeds", "2"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUTOML_RUNS", raising=False)
+    monkeypatch.setenv("CI", "1")
+    return tmp_path
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTOML, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def _wait_for(what: str, file: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while what not in (file.read_text() if file.exists() else ""):
+        assert process.poll() is None, file.read_text()
+        assert time.monotonic() < deadline, file.read_text()
+        time.sleep(0.05)
+
+
+def test_a_newcomer_tunes_digits_and_looks_around(place: Path) -> None:
+    done = _run(*TINY, "--budget", "12trials", "--mlflow", "off")
+    assert done.stderr == ""
+    assert done.returncode in (0, 3), done.stdout
+    assert "\x1b" not in done.stdout
+    progress, verdict = done.stdout.split("\n\n", 1)
+    assert 4 <= len(progress.splitlines()) <= 12, progress
+    assert progress.startswith("digits: ")
+    assert "Cost: 12 trials" in verdict
+    assert not re.search(r"\d\.\d{6,}", done.stdout), "a float with too many digits"
+    for file in ("best.toml", "best.safetensors", "report.html", "trials.csv", "train_best.py"):
+        assert (place / "runs/digits" / file).stat().st_size > 0
+        assert f"runs/digits/{file}" in verdict or file == "trials.csv"
+
+    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
+    shown = _run("show", "digits").stdout
+    assert verdict.splitlines()[0] in shown
+    best = _run("best", "digits").stdout
+    assert best == (place / "runs/digits/best.toml").read_text()
+
+    # The same command again finds the study done: the verdict at once, nothing trained.
+    again = _run(*TINY, "--budget", "12trials", "--mlflow", "off")
+    assert again.returncode == done.returncode
+    assert verdict.splitlines()[0] in again.stdout
+
+    trained = _run("train", "runs/digits/best.toml", "--save", "mine.safetensors")
+    assert trained.returncode == 0, trained.stderr
+    assert "validation accuracy" in trained.stdout
+    assert re.search(r"^test/accuracy +\d", trained.stdout, re.MULTILINE)
+    assert (place / "mine.safetensors").stat().st_size > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_is_stopped_looked_at_and_taken_up_again(
+    place: Path, number: signal.Signals
+) -> None:
+    command = [*TINY[:5], "10", *TINY[6:], "--budget", "8trials", "--mlflow", "off"]
+    out = place / "out.txt"
+    with out.open("wb") as file:
+        process = subprocess.Popen([AUTOML, *command], stdout=file, stderr=subprocess.STDOUT)
+    _wait_for("trial 0 (baseline)", out, process)
+
+    # While it runs: everybody may look, nobody may run it a second time or delete it.
+    assert re.search(r"^digits +digits +running", _run("ls").stdout, re.MULTILINE)
+    assert "running; " in _run("show", "digits").stdout
+    assert _run("best", "digits").returncode == 0
+    second = _run("resume", "digits", "--mlflow", "off")
+    assert second.returncode == 2
+    assert "is being run by process" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert _run("rm", "digits", "--yes").returncode == 2
+
+    process.send_signal(number)
+    assert process.wait(60) == 1
+    text = out.read_text()
+    assert "stopping: running trials save themselves" in text
+    assert "Best so far:" in text
+    assert text.rstrip().endswith("Go on with: automl resume digits")
+    assert re.search(r"^digits +digits +interrupted", _run("ls").stdout, re.MULTILINE)
+
+    rest = _run("resume", "digits", "--mlflow", "off")
+    assert rest.returncode in (0, 3), rest.stdout + rest.stderr
+    assert rest.stdout.startswith("digits: goes on after ")
+    assert "Cost: 8 trials" in rest.stdout
+    assert re.search(r"^digits +digits +done +8 ", _run("ls").stdout, re.MULTILINE)
+
+
+def test_two_signals_stop_at_once(place: Path) -> None:
+    command = [*TINY[:5], "60", *TINY[6:], "--budget", "8trials", "--mlflow", "off"]
+    out = place / "out.txt"
+    with out.open("wb") as file:
+        process = subprocess.Popen([AUTOML, *command], stdout=file, stderr=subprocess.STDOUT)
+    _wait_for("smoke trial", out, process)
+    time.sleep(0.5)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 1
+    assert time.monotonic() - begun < 5
+    assert "Traceback" not in out.read_text()
+
+
+def test_ctrl_c_before_anything_runs_leaves_nothing(place: Path) -> None:
+    process = subprocess.Popen([AUTOML, *TINY], stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == "automl: stopped\n"
+    assert not list((place / "runs").glob("*/journal.db"))
+
+
+def test_json_is_events_and_nothing_else(place: Path) -> None:
+    done = _run(*TINY, "--budget", "3trials", "--json", "--mlflow", "off", "--strategy", "random")
+    assert done.returncode in (0, 3), done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [e["kind"] for e in events]
+    assert kinds[0] == "smoke"
+    assert kinds.count("verdict") == kinds.count("end") == 1
+    assert {"study", "ask", "report", "phase", "progress"} < set(kinds)
+    assert sum(e["kind"] == "ask" and e["phase"] == "search" for e in events) == 3
+
+
+def test_dry_run_prints_the_plan_and_leaves_nothing(place: Path) -> None:
+    done = _run(*TINY, "--budget", "20full", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert list(lines) == (
+        ["task", "metric", "space", "baseline", "training", "rungs", "search", "verdict", "study"]
+    )
+    assert re.search(r"about \d+ trials in \d+ (s|min)", lines["search"])
+    assert lines["baseline"].startswith("adamw, cosine")
+    assert [p.name for p in (place / "runs").rglob("*")] == []
+
+
+def test_quiet_prints_the_verdict_only(place: Path) -> None:
+    done = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
+    assert "smoke" not in done.stdout
+    assert "Cost: 2 trials" in done.stdout
+
+
+def test_a_study_of_other_settings_is_not_taken_up(place: Path) -> None:
+    first = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
+    assert first.returncode in (0, 3), first.stderr
+    other = _run(*TINY, "--budget", "3trials", "--mlflow", "off")
+    assert other.returncode == 2
+    assert "a study named 'digits' exists with budget 2trials, not 3trials" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+
+def test_the_live_screen_leaves_no_trace(place: Path) -> None:
+    """On a terminal of 80 columns: drawn while it runs, erased at the end."""
+    import pty
+
+    environment = {k: v for k, v in os.environ.items() if k != "CI"}
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [AUTOML, *TINY, "--budget", "4trials", "--mlflow", "off"],
+        stdout=child,
+        stderr=child,
+        stdin=child,
+        env=environment,
+    )
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            data = os.read(parent, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    os.close(parent)
+    assert process.wait(60) in (0, 3)
+    text = seen.decode()
+    assert "1 of 2: search" in text
+    assert "training now" in text
+    shown_cursor = text.rindex("\x1b[?25h")
+    assert "\x1b" not in text[shown_cursor + 6 :]  # after the screen: plain text
+    assert "Cost: 4 trials" in text[shown_cursor:]
