@@ -203,9 +203,9 @@ class Program:
         if "lr" in hyper:
             hyper["lr"] = hyper["lr"] * factors
         if schedule.momentum is not None:
-            for name in ("momentum", "b1"):
-                if name in hyper:
-                    hyper[name] = self._walk(schedule.momentum)
+            first = next((n for n in ("momentum", "b1") if n in hyper), None)
+            if first is not None:
+                hyper[first] = self._walk(schedule.momentum)
         return hyper
 
     def _walk(self, policy: Any) -> Tensor:
