@@ -1,0 +1,132 @@
+"""From data to a ModelTask: the splits, the length of a full training, the card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from automl.errors import TaskError
+from automl.methods.stages import Shape
+from automl.recipe import Recipe
+from automl.records import TaskCard, TaskSpec
+from automl.registry import family
+from automl.space.files import load_space
+from automl.space.tree import Space
+from automl.tasks.metrics import Metric, metric_for
+from automl.tasks.task import ModelTask, Split
+
+SPLIT_SEED = 0  # the same split in every study, so that studies compare
+_SHARES = (0.6, 0.2, 0.2)  # train, valid, test
+_EVALUATIONS = 12  # a full training: enough for a curve and for rungs
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a kind of task found: samples by split, their shape, and how to speak of them."""
+
+    name: str
+    shape: Shape
+    splits: Mapping[str, Split]  # "train", "valid" and perhaps "test"
+    about: str
+    space: str  # the shipped space that suits it
+    epochs: float  # of a full training
+    batch_size: int = 64
+    code_fingerprint: str = ""
+    classes: tuple[str, ...] = ()
+
+
+def model_task(
+    spec: TaskSpec,
+    found: Found,
+    *,
+    evaluate: Callable[[Metric], Callable[[Tensor, Tensor], dict[str, float]]] | None = None,
+) -> ModelTask:
+    """The task of one of our architectures on what was found."""
+    metric = metric_for(spec.metric, found.shape.target)
+    space = load_space(spec.space or found.space, sets=(_losses(found.shape), *spec.sets))
+
+    def build(recipe: Recipe) -> torch.nn.Module:
+        ((name, hyper),) = recipe.stage("architecture")
+        return family("architecture").get(name).build(found.shape, **hyper)  # type: ignore[attr-defined,no-any-return]
+
+    scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
+    card = card_for(spec, found, metric.name, metric.direction, space)
+    train, valid = found.splits["train"], found.splits["valid"]
+    return ModelTask(card, found.shape, train, valid, found.splits.get("test"), build, None, scored)
+
+
+def card_for(spec: TaskSpec, found: Found, metric: str, direction: str, space: Space) -> TaskCard:
+    """The card: a full training is `epochs` walks through the training split."""
+    epochs = spec.epochs or found.epochs
+    wanted = max(round(epochs * len(found.splits["train"]) / found.batch_size), 1)
+    every = max(wanted // _EVALUATIONS, 1)
+    return TaskCard(
+        name=found.name,
+        kind=found.shape.kind,
+        metric=metric,
+        direction=direction,
+        space=space.to_json(),
+        steps=max(wanted // every, 1) * every,
+        eval_steps=every,
+        batch_size=found.batch_size,
+        sizes={name: len(split) for name, split in found.splits.items()},
+        about=found.about,
+        code_fingerprint=found.code_fingerprint,
+        data_fingerprint=fingerprint(found.splits),
+        device=device_for(spec),
+        shape=asdict(found.shape),
+        classes=found.classes,
+    )
+
+
+def three_splits(x: Tensor, y: Tensor) -> dict[str, Split]:
+    """Train, valid and test, 60/20/20; stratified where y holds classes."""
+    parts = split_indices(y)
+    return {
+        name: Split(x[i], y[i]) for name, i in zip(("train", "valid", "test"), parts, strict=True)
+    }
+
+
+def split_indices(y: Tensor, shares: tuple[float, ...] = _SHARES) -> list[Tensor]:
+    """Indices of each share, drawn with a fixed seed; each class is shared out alike."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    order = torch.randperm(len(y), generator=generator)
+    if y.dtype == torch.int64 and y.ndim == 1:
+        order = order[torch.argsort(y[order], stable=True)]
+        # Dealt out in turn: neighbours in `order` are of one class, so each share gets its part.
+        order = order[torch.argsort(torch.arange(len(y)) % 10, stable=True)]
+    cuts = [round(sum(shares[: i + 1]) * len(y)) for i in range(len(shares) - 1)]
+    parts = torch.tensor_split(order, cuts)
+    return [part.sort().values for part in parts]
+
+
+def device_for(spec: TaskSpec) -> str:
+    """The device that was asked for; "auto" is a GPU where there is one.
+
+    Raises:
+        TaskError: CUDA was asked for and is missing.
+    """
+    if spec.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if spec.device.startswith("cuda") and not torch.cuda.is_available():
+        raise TaskError(f"--device {spec.device}: torch finds no CUDA device; use --device cpu")
+    return spec.device
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """Content hash of the samples, 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        for tensor in (splits[name].x, splits[name].y):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _losses(shape: Shape) -> str:
+    """The loss stage for a target, which a space file leaves to the data."""
+    return "loss=mse,huber" if shape.target == "values" else "loss=cross_entropy"
