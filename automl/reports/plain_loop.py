@@ -1,45 +1,60 @@
 """The loop of `train_best.py`: one model, one recipe, plain torch. Its source is copied there.
 
-It does what `automl/train/step.py` does for a pack of one, so that the same seed gives the same
-training; a test holds the two together. Nothing imports this file but that test.
+It takes the same steps as `automl/train/step.py` does for a pack of one, with torch's own random
+numbers in place of keyed ones: the same score within its spread, not the same digits. A test
+holds the two together. Nothing imports this file but that test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from automl.methods.stages import Batch, Layout, State
+from automl.methods.stages import Batch, Layout
 from automl.tasks.task import Split
 from automl.train.packed import layout_of
-from automl.train.seeding import FORWARD, DataOrder, KeyedDraws, mix
-from automl.train.step import gather
 
-CHUNK = 1024  # samples a forward pass of an evaluation
+CHUNK = 512  # samples a forward pass of an evaluation
 RECALIBRATED = 4096  # training samples for batch norm's statistics of averaged weights
 
 
-class Stage:
+class Random:
+    """Random numbers of augmentation and noise, each with a leading axis of one."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = device
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(1, *shape, generator=self.generator).to(self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(1, *shape, generator=self.generator).to(self.device)
+
+    def permutation(self, n: int) -> Tensor:
+        return torch.randperm(n, generator=self.generator)[None].to(self.device)
+
+    def beta(self, alpha: Tensor) -> Tensor:
+        """Beta(alpha, alpha): the share that one of two gamma variables has in their sum."""
+        pair = torch._standard_gamma(alpha.cpu().double().expand(1, 2), generator=self.generator)
+        return (pair[:, :1] / pair.sum()).to(self.device, torch.float32)
+
+
+class Stage(SimpleNamespace):
     """One stage of the recipe: a method's functions, its hyperparameters and its state."""
 
     def __init__(self, values: Mapping[str, Any], **functions: Any) -> None:
-        self.values = dict(values)
-        self.__dict__.update(functions)
-        self.state: State = {}
-        self.hyper: dict[str, Tensor] = {}
+        super().__init__(values=values, hyper={}, state={}, **functions)
 
     def begin(self, w: Tensor, layout: Layout) -> None:
         """Make its tensors beside the weights w [1, p]."""
-        numbers = {n: v for n, v in self.values.items() if type(v) in (int, float)}
-        self.hyper = {n: w.new_full((1, 1), float(v)) for n, v in numbers.items()}
-        init = getattr(self, "init", None)
-        self.state = init(w, layout) if init else {}
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"this stage has no {name}")
+        numbers = {n: v for n, v in self.values.items() if not isinstance(v, str)}
+        self.hyper = {n: w.new_full((1, 1), float(v)) for n, v in numbers.items() if v is not None}
+        self.state = self.init(w, layout) if hasattr(self, "init") else {}
 
 
 class Trainer:
@@ -60,44 +75,37 @@ class Trainer:
         batch_size: int,
         seed: int,
     ) -> None:
-        self.model, self.train, self.batch_size, self.seed = model, train, batch_size, seed
-        self.batches, self.loss, self.gradient, self.transforms = (
-            batches,
-            loss,
-            gradient,
-            transforms,
-        )
-        self.optimizer, self.schedule, self.averaging = optimizer, schedule, averaging
-        self.order = DataOrder(len(train), seed=seed)
+        self.model, self.train, self.batch_size = model, train, batch_size
+        self.batches, self.loss, self.gradient = batches, loss, gradient
+        self.transforms, self.optimizer = transforms, optimizer
+        self.schedule, self.averaging = schedule, averaging
         self.layout = layout_of(model)
         parameters = dict(model.named_parameters())
         first = next(p for p in parameters.values() if p.requires_grad)
         self.device = first.device
         self.w = torch.empty((1, self.layout.size), dtype=first.dtype, device=self.device)
         self.g = torch.zeros_like(self.w)
-        for (
-            slot
-        ) in self.layout.slots:  # the model's parameters become views of w, its gradients of g
+        # The model's parameters become views of w, their gradients views of g.
+        for slot in self.layout.slots:
             place = self.layout.view(self.w, slot)[0]
             place.copy_(parameters[slot.name].detach())
             parameters[slot.name].data = place
             parameters[slot.name].grad = self.layout.view(self.g, slot)[0]
+        self.random = Random(seed, self.device)
+        self.waiting = torch.empty(0, dtype=torch.int64)  # samples of this epoch still to come
         for stage in (*batches, loss, gradient, *transforms, optimizer, averaging):
             stage.begin(self.w, self.layout)
 
     def step(self, update: int, total: int) -> Tensor:
         """One update of the weights; the training loss [1]."""
-        draws = KeyedDraws([self.seed], [update], self.device)
-        index = self.order.batch(update, self.batch_size)
-        batch = Batch(*gather(self.train, index[None], self.device))
+        batch = self.next_batch()
         for stage in self.batches:
-            batch = stage.apply(batch, draws, stage.hyper)
+            batch = stage.apply(batch, self.random, stage.hyper)
         t = torch.full((1, 1), float(update + 1), dtype=self.w.dtype, device=self.device)
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
             self.model.train()
             kept = [] if statistics else [(b, b.clone()) for b in self.model.buffers()]
-            torch.manual_seed(mix(self.seed, update, FORWARD))  # dropout's numbers
             self.g.zero_()
             with torch.enable_grad():
                 output = self.forward(batch.x[0])
@@ -114,12 +122,21 @@ class Trainer:
         loss, g = at.compute(closure, self.w, at.state, at.hyper, t)
         with torch.no_grad():
             for at in self.transforms:
-                at.apply(g, self.w, at.state, at.hyper, t, self.layout, draws)
+                at.apply(g, self.w, at.state, at.hyper, t, self.layout, self.random)
             at = self.optimizer
             at.step(self.w, g, at.state, self.scheduled(update, total), t, self.layout)
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
         return loss  # type: ignore[no-any-return]
+
+    def next_batch(self) -> Batch:
+        """The next samples: epoch after epoch in new orders, without a gap between them."""
+        while len(self.waiting) < self.batch_size:
+            order = torch.randperm(len(self.train), generator=self.random.generator)
+            self.waiting = torch.cat([self.waiting, order])
+        index, self.waiting = self.waiting.tensor_split([self.batch_size])
+        x, y = take(self.train, index, self.device)
+        return Batch(x[None], y[None])
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -170,14 +187,25 @@ class Trainer:
         index = torch.arange(count) * len(self.train) // count
         for part in index.split(CHUNK) if norms else ():
             if len(part) > 1:
-                self.model(gather(self.train, part, self.device)[0])
+                self.model(take(self.train, part, self.device)[0])
 
     def predict(self, split: Split) -> tuple[Tensor, Tensor]:
         """The model's outputs and the targets of a whole split; after `finish`."""
         outputs, targets = [], []
         with torch.no_grad():
             for index in torch.arange(len(split)).split(CHUNK):
-                x, y = gather(split, index, self.device)
+                x, y = take(split, index, self.device)
                 outputs.append(self.forward(x))
                 targets.append(y)
         return torch.cat(outputs), torch.cat(targets)
+
+
+def take(split: Split, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Samples `index` [b] of a split on the device: x [b, ...], y [b, ...]."""
+    if split.x is not None and split.y is not None:
+        return split.x[index].to(device), split.y[index].to(device)
+    assert split.dataset is not None
+    pairs = [split.dataset[i] for i in index.tolist()]
+    x = torch.stack([torch.as_tensor(a) for a, _ in pairs])
+    y = torch.stack([torch.as_tensor(b) for _, b in pairs])
+    return x.to(device), y.to(device)

@@ -2,8 +2,9 @@
 
 `train_best.py` is made of the very code that trained: from each method's file its functions, the
 constants and classes they use, and the imports that are not ours. What they do not use stays
-behind. Annotations are not followed, since `from __future__ import annotations` never evaluates
-them, except into the vocabulary of `methods/stages.py`, so that the reader finds `Layout`.
+behind. Annotations are never evaluated (`from __future__ import annotations`), so they are
+followed only into the vocabulary of `methods/stages.py`, torch and the standard library, for the
+reader's sake.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib.util
+import itertools
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,7 +36,12 @@ class Bundle:
         """The definitions taken from `module`, in its own order, its comments kept."""
         source = _Source.of(module)
         taken = [source.definitions[n] for n in source.definitions if n in self.names[module]]
-        return "\n\n\n".join(dict.fromkeys(source.segment(node) for node in taken))
+        texts = list(dict.fromkeys(source.segment(node) for node in taken))
+        blocks = {source.segment(n) for n in taken if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        out = texts[:1]
+        for before, after in itertools.pairwise(texts):
+            out += ["\n\n\n" if {before, after} & blocks else "\n", after]
+        return "".join(out)
 
     @property
     def modules(self) -> list[str]:
@@ -108,6 +116,10 @@ def _take(found: Bundle, owner: dict[str, str], module: str, name: str) -> None:
     for need in sorted(_annotated(node)):
         if source.ours.get(need, ("", ""))[0] == _VOCABULARY:
             _take(found, owner, *source.ours[need])
+        elif module == _VOCABULARY and need in source.definitions:
+            _take(found, owner, module, need)
+        elif need in source.foreign and _everywhere(source.foreign[need]):
+            found.imports.add(source.foreign[need])
     found.names[module] = found.names.pop(module)
 
 
@@ -209,6 +221,8 @@ def _annotated(node: ast.AST) -> set[str]:
 
 
 def _standard(line: str) -> bool:
-    import sys
-
     return line.split()[1].split(".")[0] in sys.stdlib_module_names
+
+
+def _everywhere(line: str) -> bool:
+    return _standard(line) or line.split()[1].split(".")[0] == "torch"
