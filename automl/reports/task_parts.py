@@ -43,5 +43,7 @@ def _digits(card: TaskCard, recipe: Recipe) -> Part:
 def _shape(card: TaskCard) -> str:
     """The constructor call of the card's shape."""
     s = card.shape
+    if not s:
+        raise TaskError("its data has no shape that one of our networks is built for")
     text = f'Shape("{s["kind"]}", {tuple(s["features"])}, {s["outputs"]}, "{s["target"]}"'
     return text + (f", {s['vocabulary']})" if s.get("vocabulary") else ")")

@@ -23,8 +23,14 @@ from automl.reports.sources import Bundle, Root, bundle, header, root_of
 from automl.space.ranges import Value
 
 _LOOP = "automl.reports.plain_loop"
-_ORDER = ("words that the methods share", "data", "architecture", "methods", "training loop",
-          "metric")  # fmt: skip
+_ORDER = (
+    "words that the methods share",
+    "data",
+    "architecture",
+    "methods",
+    "training loop",
+    "metric",
+)
 _ABSENT = {
     "batch": "none", "gradient": "plain", "transform": "none", "schedule": "constant",
     "averaging": "none",
@@ -54,7 +60,7 @@ if __name__ == "__main__":
     print(command, flush=True)
     subprocess.run(command, shell=True, check=True)
 '''
-_LOOP_OF_ONES_OWN = '''"""The best values that automl found for <NAME>, given to its `train(trial)`."""
+_USERS_LOOP = '''"""The best values that automl found for <NAME>, given to `train(trial)`."""
 
 import importlib.util
 from pathlib import Path
@@ -76,8 +82,13 @@ if __name__ == "__main__":
     folder.mkdir(exist_ok=True)
     module.train(
         SimpleNamespace(
-            recipe=VALUES, seed=<SEED>, start=0, stop=<STEPS>, steps=<STEPS>,
-            checkpoint=folder, report=report,
+            recipe=VALUES,
+            seed=<SEED>,
+            start=0,
+            stop=<STEPS>,
+            steps=<STEPS>,
+            checkpoint=folder,
+            report=report,
         )
     )
 '''
@@ -152,7 +163,7 @@ def _docstring(file: RecipeFile, card: TaskCard) -> str:
 def _own(file: RecipeFile, card: TaskCard) -> str:
     """The script for a training of the user's own: their loop or command, with these values."""
     values = "".join(f"    {json.dumps(n)}: {_word(v)},\n" for n, v in file.recipe.point.items())
-    text = _COMMAND if card.kind == "command" else _LOOP_OF_ONES_OWN
+    text = _COMMAND if card.kind == "command" else _USERS_LOOP
     filled = {
         "NAME": card.name,
         "SOURCE": json.dumps(file.spec.source),
@@ -215,7 +226,10 @@ def _stages(recipe: Recipe) -> _Stages:
 
 def architecture(recipe: Recipe, shape: str) -> tuple[Root, str]:
     """A network of ours: where its builder stands, and the call that makes it."""
-    ((name, hyper),) = recipe.stage("architecture")
+    chosen = recipe.stage("architecture")
+    if len(chosen) != 1:
+        raise MethodError("the recipe names no architecture")
+    ((name, hyper),) = chosen
     method: Any = FAMILIES["architecture"].get(name)
     values = {**{n: r.default for n, r in method.ranges.items()}, **hyper}
     root = root_of(method.build)

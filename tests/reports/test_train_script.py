@@ -58,10 +58,8 @@ def run(folder: Path, texts: Mapping[str, str]) -> dict[str, dict[str, float]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     parts = dict(zip(texts, done.stdout.split("## ")[1:], strict=True))
-    return {
-        name: {k: float(v) for k, v in re.findall(r"^(validation|test) accuracy ([\d.]+) %$", out, re.M)}
-        for name, out in parts.items()
-    }  # fmt: skip
+    figure = re.compile(r"^(validation|test) accuracy ([\d.]+) %$", re.M)
+    return {name: {k: float(v) for k, v in figure.findall(out)} for name, out in parts.items()}
 
 
 def every_method(kind: str = "image") -> list[tuple[str, str]]:
