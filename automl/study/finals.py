@@ -27,6 +27,7 @@ from automl.study.contenders import (
     contenders,
     of_phase,
     ranking,
+    same_point,
 )
 from automl.study.state import State, Trial
 
@@ -111,9 +112,9 @@ def changes(state: State, winner: Recipe) -> list[Change]:
         # Names that only now open (a schedule that the winner's optimizer had pinned) are the
         # baseline's too; `complete` drops those that stay closed.
         without = Recipe(space.complete({**base, **kept}), steps=winner.steps, seed=winner.seed)
-        if without.point_key != winner.point_key:
+        if same_point(without) != same_point(winner):
             names = tuple(groups[group])
-            label = _label(group, names, point.get(group), base.get(group), base)
+            label = _label(group, names, point.get(group), base.get(group))
             found.append(Change(group, label, names, without))
     return found
 
@@ -149,13 +150,13 @@ def _ablations(state: State, limit: float) -> list[Planned]:
     winner = order[0].recipe
     finals = {t.recipe.seed for c in order[:1] for t in c.trials if t.status == Status.DONE}
     seeds = [s for s in fresh_seeds(state, max(state.config.seeds, 1)) if s in finals]
-    known = {(t.recipe.point_key, t.recipe.seed) for t in of_phase(state, "verdict")}
+    known = {(same_point(t.recipe), t.recipe.seed) for t in of_phase(state, "verdict")}
     cost = _cost(state, winner)  # none of them has been trained yet
     found: list[Planned] = []
     for seed in seeds:
         for change in changes(state, winner):
             recipe = replace(change.without, seed=seed)
-            if (recipe.point_key, seed) in known:
+            if (same_point(recipe), seed) in known:
                 continue
             limit -= cost
             if limit < 0:
@@ -166,8 +167,8 @@ def _ablations(state: State, limit: float) -> list[Planned]:
 
 def _missing(state: State, wanted: Iterable[Planned]) -> list[Planned]:
     others = (t for t in state.trials.values() if t.phase != "search")
-    there = {(t.recipe.point_key, t.recipe.seed) for t in others}
-    return [p for p in wanted if (p.recipe.point_key, p.recipe.seed) not in there]
+    there = {(same_point(t.recipe), t.recipe.seed) for t in others}
+    return [p for p in wanted if (same_point(p.recipe), p.recipe.seed) not in there]
 
 
 def _done(trial: Trial | None) -> Trial | None:
@@ -177,8 +178,9 @@ def _done(trial: Trial | None) -> Trial | None:
 def _cost(state: State, recipe: Recipe) -> float:
     """Full trainings that one run of `recipe` costs: as measured in the search, else 1."""
     assert state.config is not None
+    point = same_point(recipe)
     for trial in state.finished():
-        if trial.recipe.point_key == recipe.point_key and trial.passes > 0:
+        if trial.passes > 0 and same_point(trial.recipe) == point:
             return trial.passes / state.config.card.steps
     return recipe.steps / state.config.card.steps
 
@@ -192,7 +194,7 @@ def _place(group: str) -> tuple[int, str]:
     return (_ORDER.index(group), "") if group in _ORDER else (len(_ORDER), group)
 
 
-def _label(group: str, names: tuple[str, ...], now: Value, then: Value, base: object) -> str:
+def _label(group: str, names: tuple[str, ...], now: Value, then: Value) -> str:
     """What is taken back, in words: "without mixup", "optimizer back to adamw"."""
     if now == then and group in FAMILIES:
         if len(names) == 1:

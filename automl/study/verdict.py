@@ -44,6 +44,7 @@ from automl.study.contenders import (
     baseline_recipe,
     count,
     ranking,
+    same_point,
     value_of,
     values_of,
 )
@@ -301,10 +302,11 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
     resolution = _resolution(state, split)
     base, found = baseline_recipe(state).point, []
     for change in changes(state, winner.recipe):
+        without_it = same_point(change.without)
         runs = [
             t
             for t in state.trials.values()
-            if t.phase != "search" and t.recipe.point_key == change.without.point_key
+            if t.phase != "search" and same_point(t.recipe) == without_it
         ]
         without = {t.recipe.seed: v for t in runs if (v := value_of(state, t, split)) is not None}
         diverged = sum(t.status == Status.DIVERGED for t in runs)
