@@ -44,6 +44,7 @@ COMMANDS = {
     "export": Entry("Keep", "studies:export", "Print the trials, or the best recipe, of a study."),
     "rm": Entry("Keep", "studies:rm", "Delete a study."),
 }
+_INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 EPILOG = "Start with: automl tune digits"
 
 
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .failures import explain  # only now: the good path need not pay for it
 
         return _say(*explain(error))
+    if code == _INTERRUPTED:
+        return _say("automl: stopped", 1)
     return code if isinstance(code, int) else 0
 
 

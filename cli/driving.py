@@ -61,7 +61,7 @@ def drive(
         show.close()
         if state.ended == "interrupted":
             _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
-        _finish(state, prepared.folder, show)
+        _finish(state, prepared.folder, show, mirrored=bool(store))
         code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
     if trouble:
         show.end(["MLflow   " + trouble[0]])
@@ -86,7 +86,7 @@ def _mirrored(prepared: Prepared, store: str) -> Iterator[list[str]]:
             trouble.append(process.trouble or "is still being written, in the background")
 
 
-def _finish(state: State, folder: Path, show: Show) -> None:
+def _finish(state: State, folder: Path, show: Show, *, mirrored: bool) -> None:
     """Write the study's files, print the verdict and where they lie."""
     from automl.reports.export import write_all
     from automl.reports.tables import verdict_lines
@@ -96,7 +96,8 @@ def _finish(state: State, folder: Path, show: Show) -> None:
     write_all(state, folder)
     files = {what: folder / name for what, name in _FILES.items()}
     lines = [f"{what:<8} {file}" for what, file in files.items() if file.exists()]
-    show.end(["", *wrapped(verdict_lines(state)), "", *lines, "MLflow   automl ui"])
+    lines += ["MLflow   automl ui"] if mirrored else []
+    show.end(["", *wrapped(verdict_lines(state)), "", *lines])
 
 
 def _copy(prepared: Prepared) -> State:

@@ -100,7 +100,7 @@ class Screen:
         elif trial.status == Status.DONE:
             self._recent.append(f"{who} ended with {value}")
         elif trial.status == "waiting":
-            self._recent.append(f"{who} waits at step {trial.reached} with {value}")
+            self._recent.append(f"{who} paused at step {trial.reached} with {value}")
         self._stale = True
         self._plan()
 
@@ -112,6 +112,11 @@ class Screen:
     def _title(self, trial: Trial) -> str:
         base = self._state.baseline()
         return recipe_title(trial.recipe, base.recipe if base else None)
+
+    def _what(self, trial: Trial) -> str:
+        if trial.number == 0:
+            return trial.label
+        return f"{trial.label}: {self._title(trial)}" if trial.label else self._title(trial)
 
     def _plan(self) -> None:
         """Count what the verdict still wants; only while it is being made."""
@@ -232,7 +237,7 @@ class Screen:
                 row.append(f"{curve(values, _CURVE):<{_CURVE}}  ", "cyan")
             row.append(f"{self._scale.value(values[-1]) if values else '':<9}")
             row.append(f"{step:>6}/{trial.recipe.steps:<6}  ", "dim")
-            row.append(trial.label or self._title(trial))
+            row.append(self._what(trial))
             lines.append(row)
         if len(shown) < len(trials):
             rest = len(trials) - len(shown)

@@ -16,7 +16,18 @@ import pytest
 pytestmark = pytest.mark.slow
 
 AUTOML = str(Path(sys.executable).parent / "automl")
-TINY = ["tune", "digits", "--space", "quick", "--epochs", "2", "--workers", "2", "--seeds", "2"]
+# Few things to search, so that few changes are left to be tried one by one in the verdict.
+SPACE = [
+    "architecture=mlp",
+    "batch=none",
+    "gradient=plain",
+    "averaging=none",
+    "optimizer=adamw,sgd",
+]
+SETS = [word for text in SPACE for word in ("--set", text)]
+TINY = ["tune", "digits", *SETS, "--epochs", "2", "--workers", "2", "--seeds", "2"]
+LONGER = ["tune", "digits", *SETS, "--epochs", "30", "--workers", "2", "--seeds", "1"]
+LONGER += ["--budget", "12trials", "--strategy", "random", "--mlflow", "off"]
 
 
 @pytest.fixture
@@ -71,27 +82,26 @@ def test_a_newcomer_tunes_digits_and_looks_around(place: Path) -> None:
     assert (place / "mine.safetensors").stat().st_size > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_study_is_stopped_looked_at_and_taken_up_again(
-    place: Path, number: signal.Signals
-) -> None:
-    command = [*TINY[:5], "10", *TINY[6:], "--budget", "8trials", "--mlflow", "off"]
-    out = place / "out.txt"
+def _begin(out: Path, *arguments: str, until: str) -> subprocess.Popen[bytes]:
     with out.open("wb") as file:
-        process = subprocess.Popen([AUTOML, *command], stdout=file, stderr=subprocess.STDOUT)
-    _wait_for("trial 0 (baseline)", out, process)
+        process = subprocess.Popen([AUTOML, *arguments], stdout=file, stderr=subprocess.STDOUT)
+    _wait_for(until, out, process)
+    return process
+
+
+def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
+    out = place / "out.txt"
+    process = _begin(out, *LONGER, until="trial 0 (baseline)")
 
     # While it runs: everybody may look, nobody may run it a second time or delete it.
     assert re.search(r"^digits +digits +running", _run("ls").stdout, re.MULTILINE)
     assert "running; " in _run("show", "digits").stdout
     assert _run("best", "digits").returncode == 0
-    second = _run("resume", "digits", "--mlflow", "off")
-    assert second.returncode == 2
-    assert "is being run by process" in second.stderr
-    assert second.stderr.count("\n") == 1
-    assert _run("rm", "digits", "--yes").returncode == 2
+    refused = _run("rm", "digits", "--yes")
+    assert refused.returncode == 2
+    assert "is being run by process" in refused.stderr
 
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     assert process.wait(60) == 1
     text = out.read_text()
     assert "stopping: running trials save themselves" in text
@@ -102,16 +112,22 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(
     rest = _run("resume", "digits", "--mlflow", "off")
     assert rest.returncode in (0, 3), rest.stdout + rest.stderr
     assert rest.stdout.startswith("digits: goes on after ")
-    assert "Cost: 8 trials" in rest.stdout
-    assert re.search(r"^digits +digits +done +8 ", _run("ls").stdout, re.MULTILINE)
+    assert "Cost: 12 trials" in rest.stdout
+    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
+
+
+def test_sigterm_is_a_first_ctrl_c(place: Path) -> None:
+    out = place / "out.txt"
+    process = _begin(out, *LONGER, until="smoke trial")
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    assert out.read_text().rstrip().endswith("Go on with: automl resume digits")
 
 
 def test_two_signals_stop_at_once(place: Path) -> None:
-    command = [*TINY[:5], "60", *TINY[6:], "--budget", "8trials", "--mlflow", "off"]
     out = place / "out.txt"
-    with out.open("wb") as file:
-        process = subprocess.Popen([AUTOML, *command], stdout=file, stderr=subprocess.STDOUT)
-    _wait_for("smoke trial", out, process)
+    process = _begin(out, *LONGER, until="smoke trial")
     time.sleep(0.5)
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -155,15 +171,11 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(place: Path) -> None:
     assert [p.name for p in (place / "runs").rglob("*")] == []
 
 
-def test_quiet_prints_the_verdict_only(place: Path) -> None:
-    done = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
-    assert "smoke" not in done.stdout
-    assert "Cost: 2 trials" in done.stdout
-
-
 def test_a_study_of_other_settings_is_not_taken_up(place: Path) -> None:
     first = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
     assert first.returncode in (0, 3), first.stderr
+    assert "smoke" not in first.stdout  # --quiet: the verdict only
+    assert "Cost: 2 trials" in first.stdout
     other = _run(*TINY, "--budget", "3trials", "--mlflow", "off")
     assert other.returncode == 2
     assert "a study named 'digits' exists with budget 2trials, not 3trials" in other.stderr
@@ -199,6 +211,7 @@ def test_the_live_screen_leaves_no_trace(place: Path) -> None:
     text = seen.decode()
     assert "1 of 2: search" in text
     assert "training now" in text
-    shown_cursor = text.rindex("\x1b[?25h")
-    assert "\x1b" not in text[shown_cursor + 6 :]  # after the screen: plain text
-    assert "Cost: 4 trials" in text[shown_cursor:]
+    end = text.rindex("\x1b[2K") + 4  # the screen's last line is erased
+    assert "\x1b" not in text[end:]
+    assert "Cost: 4 trials" in text[end:]
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and the cursor is back
