@@ -265,6 +265,12 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
     return lines
 
 
+def _what(trial: Trial, base: Trial | None) -> str:
+    if base is None or trial is base:
+        return f"baseline: {recipe_title(trial.recipe)}"
+    return recipe_title(trial.recipe, base.recipe)
+
+
 def _trials_table(state: State) -> list[str]:
     """The best trials: finished ones first, then those that went furthest."""
     assert state.config is not None
@@ -286,7 +292,7 @@ def _trials_table(state: State) -> list[str]:
                 t.status,
                 f"{t.reached}/{t.recipe.steps}",
                 duration(t.seconds),
-                recipe_title(t.recipe, base.recipe if base and t is not base else None),
+                _what(t, base),
             ]
         )
     lines = aligned(rows, right=(0, 1, 3, 4))

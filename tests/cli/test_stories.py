@@ -19,9 +19,17 @@ AUTOML = str(Path(sys.executable).parent / "automl")
 # Few things to search, so that few changes are left to be tried one by one in the verdict.
 SPACE = [
     "architecture=mlp",
+    "architecture.mlp.width=32",
+    "architecture.mlp.depth=1",
+    "architecture.mlp.norm=none",
+    "architecture.mlp.activation=relu",
+    "architecture.mlp.dropout=0",
+    "loss.cross_entropy.smoothing=0",
     "batch=none",
+    "batch_size=128",
     "gradient=plain",
     "averaging=none",
+    "schedule=cosine",
     "optimizer=adamw,sgd",
 ]
 SETS = [word for text in SPACE for word in ("--set", text)]
