@@ -221,12 +221,14 @@ def change_words(a: Ablation) -> str:
 
 
 def _gain(a: Ablation, scale: Scale) -> str:
-    return "diverges" if a.gain is None else f"{scale.signed(a.gain)}{scale.unit}"
+    if a.gain is None:
+        return "diverges" if a.diverged else "-"
+    return f"{scale.signed(a.gain)}{scale.unit}"
 
 
 def _reading(a: Ablation, scale: Scale) -> str:
     if a.gain is None:
-        return "needed: without it training diverges"
+        return "needed: without it training diverges" if a.diverged else "not measured"
     seeds = counted(a.value.n, "seed")
     if a.noise is None:
         return f"{seeds}: noise unknown"
@@ -242,12 +244,15 @@ def verdict_lines(state: State) -> list[str]:
     verdict = verdict_of(state)
     lines = [verdict_sentence(state, verdict), *verdict_notes(state, verdict)]
     rows = change_rows(verdict)
-    if rows:
+    if any(a.value.n or a.diverged for a in verdict.ablations):
         lines.append("What each change gives (the winner with it, minus without it):")
         wide, narrow = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
         lines += [f"  {r[0]:<{wide}}  {r[1]:>{narrow}}  {r[2]}" for r in rows[:8]]
         if len(rows) > 8:
             lines.append(f"  and {len(rows) - 8} more, in the report")
+    elif rows:
+        listed = "; ".join(r[0] for r in rows)
+        lines.append(f"What changed: {listed}. No budget was left to measure each change alone.")
     lines.append(f"Cost: {cost_words(state)}.")
     return lines
 

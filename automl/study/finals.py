@@ -5,7 +5,8 @@ Ablations  the winner with one change at a time taken back to the baseline's val
 
 A search picks its best value partly for its luck, so that value proves nothing; the finals are
 trained again on seeds that the search never used. When the allowance is short, proof goes first:
-the best point and the baseline on all seeds, then the runner-up, then the third, then ablations.
+the best point and the baseline on all seeds, then the runner-up, then three ablations, then the
+third finalist, then all other ablations.
 Everything here is a function of the State: asked again after more events, it goes on.
 """
 
@@ -31,6 +32,7 @@ from automl.study.contenders import (
 )
 from automl.study.state import State, Trial
 
+_KEPT = 3  # ablations that are worth more than a third finalist
 _SLACK = 0.25  # full trainings: what the last search trials overspent must not cost a whole final
 _ORDER = ("optimizer", "schedule", "batch", "loss", "averaging", "gradient", "transform",
           "architecture", "batch_size")  # fmt: skip
@@ -128,7 +130,8 @@ def _finals(state: State, limit: float) -> list[Planned]:
     count = max(state.config.seeds, 1)
     while True:
         chosen = [baseline, *finalists]
-        if count * sum(_cost(state, c.recipe) for c in chosen) <= limit:
+        kept = _KEPT * _cost(state, finalists[0].recipe) if len(finalists) > 2 else 0.0
+        if count * sum(_cost(state, c.recipe) for c in chosen) + kept <= limit:
             break
         if len(finalists) > 1:
             finalists = finalists[:-1]

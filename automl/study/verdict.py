@@ -94,7 +94,8 @@ class Standing:
 class Ablation:
     """What one change of the winner gives, from runs without it.
 
-    `gain` is positive when the change helps; None when every run without it diverged or failed.
+    `gain` is positive when the change helps; None when every run without it diverged or failed,
+    or when none was run.
     `noise` is None when no contender has two seeds to tell the spread.
     """
 
@@ -310,8 +311,6 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         ]
         without = {t.recipe.seed: v for t in runs if (v := value_of(state, t, split)) is not None}
         diverged = sum(t.status == Status.DIVERGED for t in runs)
-        if not without and not diverged:
-            continue
         whole = {t.recipe.seed: value_of(state, t, split) for t in winner.trials}
         shared = [s for s in without if whole.get(s) is not None]
         left, right = [whole[s] for s in shared], [without[s] for s in shared]
@@ -320,7 +319,12 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         wide = noise(groups, len(left), len(right), resolution=resolution) if shared else None
         changed = {n: (base.get(n), winner.recipe.point.get(n)) for n in change.names}
         found.append(Ablation(change.label, change.group, changed, value, gain, wide, diverged))
-    return sorted(found, key=lambda a: -math.inf if a.gain is None else -a.gain)
+    return sorted(found, key=_worth)
+
+
+def _worth(a: Ablation) -> float:
+    """Sorts what training diverges without first, what nobody ran last."""
+    return -a.gain if a.gain is not None else -math.inf if a.diverged else math.inf
 
 
 def _standing(state: State, contender: Contender) -> Standing:

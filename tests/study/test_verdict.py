@@ -163,8 +163,8 @@ def test_nothing_is_asked_for_twice(study: Study) -> None:
 @pytest.mark.parametrize(
     ("allowance", "labels"),
     [
-        (12, {"finalist 1": 3, "baseline": 3, "finalist 2": 3, "finalist 3": 3}),
-        (11, {"finalist 1": 3, "baseline": 3, "finalist 2": 3}),
+        (15, {"finalist 1": 3, "baseline": 3, "finalist 2": 3, "finalist 3": 3}),
+        (14, {"finalist 1": 3, "baseline": 3, "finalist 2": 3}),
         (6, {"finalist 1": 3, "baseline": 3}),
         (4.5, {"finalist 1": 2, "baseline": 2}),
         (2, {"finalist 1": 1, "baseline": 1}),
@@ -241,9 +241,12 @@ def test_ablations_take_one_change_back_at_a_time(study: Study) -> None:
 
 
 def test_ablations_stop_at_the_allowance(study: Study) -> None:
-    study.judge(14)
-    study.finish({"finalist 1": (0.98, 0.981, 0.979), "*": (0.95, 0.951, 0.949)})
+    study.judge(11)
+    found = study.finish({"finalist 1": (0.98, 0.981, 0.979), "*": (0.95, 0.951, 0.949)})
     assert sum(t.phase == "ablation" for t in study.state.trials.values()) == 2
+    assert [a.value.n for a in found.ablations] == [1, 1, 0]  # what was not run is still named
+    assert found.ablations[2].gain is None
+    assert not found.ablations[2].proven
 
 
 def test_taking_back_a_pinning_optimizer_brings_the_schedule_along() -> None:
