@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from automl.errors import TaskError
 from automl.records import TaskSpec
-from automl.tasks.digits import open_digits
+from automl.registry import nearest
 from automl.tasks.task import Task
+
+_BUILT_IN = ("digits",)
+_KINDS = "a table (.csv, .tsv, .parquet), a folder of images, a text (.txt) or a task file (.py)"
 
 
 def open_task(spec: TaskSpec) -> Task:
-    """Open the task that `spec` names.
+    """Open the task that `spec` names; reads its data and tries its model once.
 
     Raises:
         TaskError: one line on what is wrong with the file, the data or the options.
+        SpaceError: one line on what is wrong with the space or a --set.
     """
-    if spec.source == "digits":
+    # Imported by kind: pandas, Pillow and scikit-learn cost a second each.
+    if spec.command:
+        from automl.tasks.script import open_command
+
+        return open_command(spec)
+    path = Path(spec.source)
+    if spec.source == "digits" and not path.exists():
+        from automl.tasks.digits import open_digits
+
         return open_digits(spec)
-    raise TaskError(f"no task named '{spec.source}'; built in: digits; or give a file")
+    if not path.exists():
+        where = nearest(spec.source, _BUILT_IN) or f"; built in: digits; or give {_KINDS}"
+        raise TaskError(f"no file or task named '{spec.source}'{where}")
+    if path.is_dir():
+        from automl.tasks.images import open_images
+
+        return open_images(spec)
+    if path.suffix in (".csv", ".tsv", ".parquet"):
+        from automl.tasks.table import open_table
+
+        return open_table(spec)
+    if path.suffix == ".py":
+        from automl.tasks.user_file import open_user_file
+
+        return open_user_file(spec)
+    if path.suffix in (".txt", ".text", ".md"):
+        from automl.tasks.text import open_text
+
+        return open_text(spec)
+    raise TaskError(f"{spec.source}: do not know how to read '{path.suffix}'; give {_KINDS}")

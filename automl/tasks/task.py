@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -73,8 +73,3 @@ class LoopTask:
 
 
 Task = ModelTask | LoopTask
-
-
-def with_card(task: Task, **changes: object) -> Task:
-    """The same task with some fields of its card changed."""
-    return replace(task, card=replace(task.card, **changes))  # type: ignore[arg-type]

@@ -1,0 +1,175 @@
+"""A folder of images: one sub-folder a class, or train/ and test/ with a sub-folder a class each.
+
+All images become one size, the most common one but at most 64 pixels a side, and are normalized
+by the mean and the deviation of the training images. They are kept in memory as floats while they
+fit in a gigabyte; more are read from their files again at every use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from automl.errors import TaskError
+from automl.methods.stages import Shape
+from automl.records import TaskSpec
+from automl.tasks.fitting import Found, model_task, split_indices
+from automl.tasks.task import ModelTask, Split
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+_LARGEST_SIDE = 64
+_RESIDENT_BYTES = 2**30
+_FEWEST = 10  # images a class
+_SIZED = 200  # images whose size is looked at
+
+
+class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
+    """Images read when they are asked for: (x [c, h, w] float32, class)."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        *,
+        side: int,
+        mode: str,
+        mean: Tensor,
+        std: Tensor,
+    ) -> None:
+        self.files, self.labels, self.side, self.mode = files, labels, side, mode
+        self.mean, self.std = mean, std
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(decode(self.files[index], self.side, self.mode))
+        return (pixels.float() / 255 - self.mean) / self.std, self.labels[index]
+
+
+def decode(file: Path, side: int, mode: str) -> np.ndarray:
+    """Pixels [c, side, side] uint8.
+
+    Raises:
+        TaskError: the file is no image that can be read.
+    """
+    try:
+        with Image.open(file) as image:
+            sized = image.convert(mode)
+            if sized.size != (side, side):
+                sized = sized.resize((side, side), Image.Resampling.BILINEAR)
+            pixels = np.array(sized, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, ValueError):
+        raise TaskError(f"{file} is no image that can be read; repair or remove it") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def open_images(spec: TaskSpec) -> ModelTask:
+    """The task of telling the folder's classes apart."""
+    root = Path(spec.source)
+    inner = {d.name for d in root.iterdir() if d.is_dir()}
+    given_test = {"train", "test"} <= inner
+    files, labels, classes = _listed(root / "train" if given_test else root)
+    tested, test_labels, test_classes = (
+        _listed(root / "test") if given_test else ([], None, classes)
+    )
+    if test_classes != classes:
+        raise TaskError(f"{root}: the classes in test/ are not those in train/")
+    side, mode = _size(files)
+    channels = 1 if mode == "L" else 3
+    parts = split_indices(labels, (0.85, 0.15) if given_test else (0.6, 0.2, 0.2))
+    of_split = {
+        name: ([files[i] for i in part.tolist()], labels[part])
+        for name, part in zip(("train", "valid", "test"), parts, strict=False)
+    }
+    if test_labels is not None:
+        of_split["test"] = (tested, test_labels)
+    count = sum(len(f) for f, _ in of_split.values())
+    sample = np.stack([decode(f, side, mode) for f in of_split["train"][0][:2000]])
+    scaled = torch.from_numpy(sample).float() / 255
+    mean = scaled.mean((0, 2, 3)).view(channels, 1, 1)
+    std = scaled.std((0, 2, 3)).view(channels, 1, 1).clamp_min(1e-3)
+    sets = {
+        name: ImageFiles(f, y, side=side, mode=mode, mean=mean, std=std)
+        for name, (f, y) in of_split.items()
+    }
+    if count * channels * side**2 * 4 <= _RESIDENT_BYTES:
+        splits = {name: _resident(files) for name, files in sets.items()}
+    else:
+        splits = {name: Split(dataset=files) for name, files in sets.items()}
+    found = Found(
+        name=root.resolve().name,
+        shape=Shape("image", (channels, side, side), len(classes), "classes"),
+        splits=splits,
+        about=f"{count:,} images as {side}x{side} pixels, {len(classes)} classes",
+        space="vision",
+        epochs=15,
+        classes=classes,
+    )
+    task = model_task(spec, found)
+    if splits["train"].x is None:  # no pixels to fingerprint: names and sizes stand for them
+        return _with_file_fingerprint(task, [*files, *tested])
+    return task
+
+
+def _resident(files: ImageFiles) -> Split:
+    raw = np.stack([decode(f, files.side, files.mode) for f in files.files])
+    x = (torch.from_numpy(raw).float() / 255 - files.mean) / files.std
+    return Split(x, files.labels)
+
+
+def _listed(root: Path) -> tuple[list[Path], Tensor, tuple[str, ...]]:
+    """Files and classes [n] of a folder of folders.
+
+    Raises:
+        TaskError: fewer than two classes, or a class with too few images.
+    """
+    folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
+    files: list[Path] = []
+    labels: list[int] = []
+    classes: list[str] = []
+    for folder in folders:
+        images = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        if not images:
+            continue
+        if len(images) < _FEWEST:
+            raise TaskError(f"{folder}: {len(images)} images; a class needs at least {_FEWEST}")
+        labels += [len(classes)] * len(images)
+        classes.append(folder.name)
+        files += images
+    if len(classes) < 2:
+        raise TaskError(
+            f"{root}: {len(classes)} folders with images; there must be one folder a class, "
+            f"such as {root.name}/cat/1.png"
+        )
+    return files, torch.tensor(labels, dtype=torch.int64), tuple(classes)
+
+
+def _size(files: Sequence[Path]) -> tuple[int, str]:
+    """The side that all images get, and whether they are grey ("L") or coloured ("RGB")."""
+    sizes: Counter[int] = Counter()
+    grey = True
+    for file in files[:: max(len(files) // _SIZED, 1)]:
+        try:
+            with Image.open(file) as image:
+                sizes[min(image.size)] += 1
+                grey = grey and image.mode in ("1", "L", "I;16")
+        except (UnidentifiedImageError, OSError):
+            raise TaskError(f"{file} is no image that can be read; repair or remove it") from None
+    side = min(sizes.most_common(1)[0][0], _LARGEST_SIDE)
+    return max(side, 8), "L" if grey else "RGB"
+
+
+def _with_file_fingerprint(task: ModelTask, files: Sequence[Path]) -> ModelTask:
+    text = "\n".join(f"{f.name} {f.stat().st_size}" for f in files)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return replace(task, card=replace(task.card, data_fingerprint=digest))

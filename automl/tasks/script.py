@@ -1,0 +1,171 @@
+"""A command line as it is: `--cmd "python train.py --lr {lr}" --metric-regex "acc=([0-9.]+)"`.
+
+Each placeholder is a hyperparameter with its range in `--set lr="log 1e-5..1e-1 = 1e-3"`. The last
+match of the regex in what the command prints is the result. With {epochs} or {steps} in the
+command a training can be cut short, by running it again for longer; without, it is one step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shlex
+import signal
+import string
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+from automl.errors import SpaceError, TaskError
+from automl.records import TaskCard, TaskSpec
+from automl.space.ranges import Range, parse_range
+from automl.space.tree import Space
+from automl.tasks.fitting import device_for
+from automl.tasks.task import Handle, LoopTask
+from automl.tasks.user_file import direction_of
+
+_LENGTHS = ("epochs", "steps")
+_FULL = 10  # epochs or steps of a full training, unless --epochs says otherwise
+_STARTED = 20  # last lines of the command's output that are kept for a message
+
+
+def open_command(spec: TaskSpec) -> LoopTask:
+    """The task of a command line with placeholders.
+
+    Raises:
+        TaskError: a placeholder without a range, a range without a placeholder, or a regex that
+            finds nothing by its form.
+    """
+    words = _words(spec.source)
+    regex = _regex(spec.metric_regex)
+    names = _placeholders(spec.source)
+    ranges = _ranges(spec.sets)
+    lengths = [n for n in names if n in _LENGTHS and n not in ranges]
+    for name in names:
+        if name not in ranges and name not in lengths:
+            raise TaskError(
+                f'--cmd: {{{name}}} has no range; add e.g. --set "{name}=log 1e-5..1e-1 = 1e-3"'
+            )
+    for name in ranges:
+        if name not in names:
+            raise TaskError(
+                f"--set {name}: the command has no {{{name}}}; it has: {_listed(names)}"
+            )
+    if not ranges:
+        raise TaskError("--cmd: no {placeholder} in the command; write e.g. --lr {lr}")
+    metric = spec.metric or "metric"
+    steps = int(spec.epochs or _FULL) if lengths else 1
+    script = next((Path(w).stem for w in words if w.endswith((".py", ".sh"))), Path(words[0]).name)
+    card = TaskCard(
+        name=script,
+        kind="command",
+        metric=metric,
+        direction=direction_of(metric),
+        space=Space(ranges).to_json(),
+        steps=steps,
+        eval_steps=1,
+        batch_size=1,
+        about=f"`{spec.source}`",
+        resumable=False,
+        device=device_for(spec),
+    )
+
+    def train(trial: Handle) -> None:
+        values = {**trial.recipe, **dict.fromkeys(lengths, trial.stop)}
+        command = [word.format(**values) for word in words]
+        trial.report(trial.stop, {metric: _result(command, regex)})
+
+    return LoopTask(card, train)
+
+
+def _result(command: list[str], regex: re.Pattern[str]) -> float:
+    """Run the command to its end; the last number that the regex found.
+
+    Raises:
+        TaskError: it cannot be started, fails, or prints no match.
+    """
+    shown = shlex.join(command)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )  # fmt: skip
+    except OSError as error:
+        raise TaskError(f"`{shown}` cannot be started: {error.strerror}") from None
+    last: deque[str] = deque(maxlen=_STARTED)
+    found: str | None = None
+    assert process.stdout is not None
+    with process.stdout as output:
+        for line in output:
+            last.append(line.rstrip())
+            for match in regex.finditer(line):
+                found = match.group(1)
+    code = process.wait()
+    said = next((line for line in reversed(last) if line.strip()), "nothing")
+    if code != 0:
+        raise TaskError(f"`{shown}` exited with code {code}; its last line: {said[:200]}")
+    if found is None:
+        raise TaskError(
+            f"--metric-regex '{regex.pattern}' matches nothing that `{shown}` printed; "
+            f"its last line: {said[:200]}"
+        )
+    try:
+        return float(found)
+    except ValueError:
+        raise TaskError(
+            f"--metric-regex '{regex.pattern}' found '{found}', which is no number"
+        ) from None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise TaskError(f"--cmd: {error} in: {command}") from None
+    if not words:
+        raise TaskError("--cmd is empty; write e.g. --cmd 'python train.py --lr {lr}'")
+    return words
+
+
+def _placeholders(command: str) -> list[str]:
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(command) if name is not None]
+    except ValueError as error:
+        raise TaskError(f"--cmd: {error}; write a brace of the command's own as {{{{") from None
+    return list(dict.fromkeys(fields))
+
+
+def _regex(text: str | None) -> re.Pattern[str]:
+    if not text:
+        raise TaskError("--cmd needs --metric-regex, e.g. --metric-regex 'accuracy=([0-9.]+)'")
+    try:
+        regex = re.compile(text)
+    except re.error as error:
+        raise TaskError(f"--metric-regex '{text}' is no regular expression: {error}") from None
+    if regex.groups < 1:
+        raise TaskError(
+            f"--metric-regex '{text}' has no group; put the number in ( ): '{text}([0-9.]+)'"
+        )
+    return regex
+
+
+def _ranges(sets: tuple[str, ...]) -> dict[str, Range]:
+    found: dict[str, Range] = {}
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SpaceError(f"--set {text}: write NAME=LOW..HIGH or NAME=A,B")
+        try:
+            found[name.strip()] = parse_range(value.strip())
+        except SpaceError as error:
+            raise SpaceError(f"--set {name.strip()}: {error}") from None
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"{{{n}}}" for n in names) or "none"

@@ -1,0 +1,396 @@
+"""A Python file of the user's: `model`, `data` and `metric`, or `train(trial)`.
+
+    model     a class or function that returns a torch module; arguments annotated with a range
+              are searched:  def model(width: "log 16..256" = 64, act: "relu|gelu" = "relu")
+    data      (x, y); or ((x, y), (x, y)) and perhaps a third pair for train, validation and
+              test; or a dict of such pairs; or a function that returns one of these
+    metric    a name ("accuracy", "rmse" ...) or metric(outputs, targets) -> float
+    optional  loss(output, target), test_data, epochs, batch_size, maximize = False
+
+    train(trial)  a loop of one's own, with `space`, `metric` and `steps` beside it
+
+The file imports nothing of ours. What is wrong in it is told in one line, with the line's number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from automl.errors import SpaceError, TaskError
+from automl.methods.stages import Hyper, Shape
+from automl.recipe import Recipe
+from automl.records import TaskCard, TaskSpec
+from automl.space.files import load_space
+from automl.space.overrides import narrowed
+from automl.space.ranges import Range, parse_range
+from automl.space.tree import Space
+from automl.tasks.fitting import Found, card_for, device_for, split_indices, three_splits
+from automl.tasks.metrics import METRICS, Metric, metric_for
+from automl.tasks.task import LoopTask, ModelTask, Split, Task
+
+_EPOCHS = 20.0
+_LOWER_IS_BETTER = ("loss", "error", "err", "rmse", "mse", "mae", "perplexity", "bits", "nll")
+Evaluate = Callable[[Tensor, Tensor], dict[str, float]]
+
+
+def open_user_file(spec: TaskSpec) -> Task:
+    """The task of a Python file.
+
+    Raises:
+        TaskError: "task.py:14: what was found; what would be right".
+    """
+    path = Path(spec.source).resolve()
+    module = _loaded(path)
+    if hasattr(module, "model"):
+        return _model_task(spec, path, module)
+    if hasattr(module, "train"):
+        return _loop_task(spec, path, module)
+    raise TaskError(
+        f"{path.name}: no name 'model'; a task file has model, data, metric, or train(trial)"
+    )
+
+
+def direction_of(name: str, stated: object = None) -> str:
+    """Which way a metric of the user's is better: as stated, as known, or by its name."""
+    if stated is not None:
+        return "maximize" if stated else "minimize"
+    if name in METRICS:
+        return METRICS[name].direction
+    lower = any(word in name.lower() for word in _LOWER_IS_BETTER)
+    return "minimize" if lower else "maximize"
+
+
+# A model ------------------------------------------------------------------------------------
+
+
+def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
+    for name in ("data", "metric"):
+        if not hasattr(module, name):
+            raise TaskError(
+                f"{path.name}: no name '{name}'; a task file has model, data and metric"
+            )
+    splits = _splits(path, module)
+    x, y = splits["train"].x, splits["train"].y
+    assert x is not None
+    assert y is not None
+    target = _kind_of_target(y)
+    line = _line(module.model)
+    make = module.model
+    searched = _arguments(path, make, line)
+    given = [f"batch_size={module.batch_size}"] if hasattr(module, "batch_size") else []
+    loss = "loss=mse,huber" if target == "values" else "loss=cross_entropy"
+    mixing = ["batch=none,mixup"] if x.is_floating_point() and target != "tokens" else []
+    sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *given, *spec.sets]
+    space = load_space(spec.space or "training", sets=sets, extra=searched)
+    with blame(path, line, "model(...) fails"):
+        net = make(**{n[len("model.") :]: r.default for n, r in searched.items()})
+    if not isinstance(net, nn.Module):
+        found = "None" if net is None else f"a {type(net).__name__}"
+        raise TaskError(f"{path.name}:{line}: model(...) returned {found}, not a torch module")
+    output = _forward(path, line, net, x[:2])
+    outputs = _outputs(path, line, output, y, target)
+    metric, evaluate = _metric(path, module, spec, target)
+    with blame(path, _line(module.metric), "metric fails"):
+        evaluate(output, y[:2])
+    if hasattr(module, "loss"):
+        with blame(path, _line(module.loss), "loss fails"):
+            torch.as_tensor(module.loss(output, y[:2])).mean()
+    shape = Shape(
+        _kind_of_input(x), tuple(x.shape[1:]), outputs, target,
+        outputs if target == "tokens" else 0,
+    )  # fmt: skip
+    what = f"{outputs} classes" if target == "classes" else target
+    found = Found(
+        name=path.stem,
+        shape=shape,
+        splits=splits,
+        about=f"{path.name}: {len(x):,} training samples of {_by(x.shape[1:])}, {what}",
+        space="training",
+        epochs=float(getattr(module, "epochs", _EPOCHS)),
+        batch_size=int(getattr(module, "batch_size", 64)),
+        code_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+    )
+
+    def build(recipe: Recipe) -> nn.Module:
+        built: nn.Module = make(**recipe.below("model."))
+        return built
+
+    own_loss = _own_loss(module.loss) if hasattr(module, "loss") else None
+    card = card_for(spec, found, metric.name, metric.direction, space)
+    train, valid, test = splits["train"], splits["valid"], splits.get("test")
+    return ModelTask(card, shape, train, valid, test, build, own_loss, evaluate)
+
+
+def _own_loss(
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Tensor, Tensor, Hyper], Tensor]:
+    return lambda output, target, hyper: loss(output, target)
+
+
+def _arguments(path: Path, make: Callable[..., object], line: int) -> dict[str, Range]:
+    """Ranges of the annotated arguments, as "model.NAME"."""
+    found: dict[str, Range] = {}
+    for name, argument in inspect.signature(make).parameters.items():
+        note = argument.annotation
+        missing = argument.default is inspect.Parameter.empty
+        if isinstance(note, str):
+            note = note.strip("'\"")  # `from __future__ import annotations` quotes it once more
+        if isinstance(note, str) and (".." in note or ("|" in note and "'" not in note)):
+            try:
+                found[f"model.{name}"] = parse_range(
+                    note, default=None if missing else argument.default
+                )
+            except SpaceError as error:
+                raise TaskError(f"{path.name}:{line}: model's argument {name}: {error}") from None
+        elif missing and argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL):
+            raise TaskError(
+                f"{path.name}:{line}: model's argument {name} has neither a range nor a default; "
+                f'write {name}: "16..256" = 64'
+            )
+    return found
+
+
+def _forward(path: Path, line: int, net: nn.Module, x: Tensor) -> Tensor:
+    net.eval()
+    with torch.no_grad(), blame(path, line, f"the model fails on x of shape {tuple(x.shape)}"):
+        output = net(x)
+    if not isinstance(output, Tensor):
+        raise TaskError(
+            f"{path.name}:{line}: the model returned a {type(output).__name__}, not a tensor"
+        )
+    return output
+
+
+def _outputs(path: Path, line: int, output: Tensor, y: Tensor, target: str) -> int:
+    """Width of the last layer, checked against the targets."""
+    place, shape = f"{path.name}:{line}", tuple(output.shape)
+    if target == "values":
+        if output.shape != y[:2].shape:
+            raise TaskError(
+                f"{place}: the model returned a {shape} output for targets of shape "
+                f"{tuple(y[:2].shape)}; make them alike"
+            )
+        return int(y.shape[1])
+    classes = int(y.max()) + 1
+    if output.shape[:-1] != y[:2].shape or output.shape[-1] < classes:
+        raise TaskError(
+            f"{place}: the model returned a {shape} output for 2 samples, but the data has "
+            f"{classes} classes; make the last layer {classes} wide"
+        )
+    return int(output.shape[-1])
+
+
+def _metric(path: Path, module: ModuleType, spec: TaskSpec, target: str) -> tuple[Metric, Evaluate]:
+    own = module.metric
+    if spec.metric is not None or isinstance(own, str):
+        try:
+            metric = metric_for(spec.metric or own, target)
+        except TaskError as error:
+            place = "--metric" if spec.metric else f"{path.name}: metric"
+            raise TaskError(f"{place}: {error}") from None
+        return metric, lambda o, t: {metric.name: metric.value(o, t)}
+    if not callable(own):
+        raise TaskError(f"{path.name}: metric is a {type(own).__name__}; give a name or a function")
+    name = getattr(own, "__name__", "metric")
+    direction = direction_of(name, getattr(module, "maximize", None))
+    metric = Metric(name, direction, (target,), own)
+    return metric, lambda o, t: {name: float(own(o, t))}
+
+
+# Data ---------------------------------------------------------------------------------------
+
+
+def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
+    """Train, valid and test; what the user did not split, we do."""
+    data = module.data
+    line = _line(data)
+    if callable(data):
+        with blame(path, line, "data() fails"):
+            data = data()
+    with blame(path, line, "data cannot be read"):
+        parts = _parts(path, data)
+        if hasattr(module, "test_data"):
+            parts["test"] = module.test_data
+        splits = {name: _split(path, name, pair) for name, pair in parts.items()}
+    train = splits["train"]
+    assert train.x is not None
+    assert train.y is not None
+    if len(train) < 10:
+        raise TaskError(f"{path.name}: data holds {len(train)} samples; at least 10")
+    if set(splits) == {"train"}:
+        return three_splits(train.x, train.y)
+    if "valid" not in splits:
+        a, b = split_indices(train.y, (0.8, 0.2))
+        splits["train"] = Split(train.x[a], train.y[a])
+        splits["valid"] = Split(train.x[b], train.y[b])
+    return splits
+
+
+def _parts(path: Path, data: Any) -> dict[str, Any]:
+    names = ("train", "valid", "test")
+    if isinstance(data, Mapping):
+        renamed = {{"val": "valid", "validation": "valid"}.get(k, k): v for k, v in data.items()}
+        if "train" not in renamed or not set(renamed) <= set(names):
+            raise TaskError(
+                f"{path.name}: data has the keys {', '.join(data)}; use train, valid, test"
+            )
+        return renamed
+    if not isinstance(data, tuple | list):
+        raise TaskError(
+            f"{path.name}: data is a {type(data).__name__}; give (x, y), or one such pair a split"
+        )
+    if all(isinstance(part, tuple | list) and len(part) == 2 for part in data) and len(data) <= 3:
+        return dict(zip(names, data, strict=False))
+    if len(data) == 2:
+        return {"train": data}
+    raise TaskError(
+        f"{path.name}: data has {len(data)} parts; give (x, y), or one such pair a split"
+    )
+
+
+def _split(path: Path, name: str, pair: Any) -> Split:
+    x, y = (_tensor(part) for part in pair)
+    if len(x) != len(y):
+        raise TaskError(f"{path.name}: data ({name}) has {len(x)} x, but {len(y)} y")
+    if not torch.isfinite(x).all() or not torch.isfinite(y).all():
+        raise TaskError(f"{path.name}: data ({name}) holds values that are not finite")
+    if y.is_floating_point() and y.ndim == 1:
+        y = y.unsqueeze(1)
+    return Split(x, y)
+
+
+def _tensor(part: Any) -> Tensor:
+    """float32, or int64 where the values are whole numbers."""
+    if hasattr(part, "to_numpy"):
+        part = part.to_numpy()
+    tensor = torch.as_tensor(part)
+    return tensor.float() if tensor.is_floating_point() else tensor.to(torch.int64)
+
+
+def _kind_of_target(y: Tensor) -> Literal["classes", "values", "tokens"]:
+    if y.is_floating_point():
+        return "values"
+    return "classes" if y.ndim == 1 else "tokens"
+
+
+def _kind_of_input(x: Tensor) -> Literal["vector", "image", "tokens"]:
+    if not x.is_floating_point():
+        return "tokens"
+    return "image" if x.ndim == 4 else "vector"
+
+
+# A loop of the user's own -------------------------------------------------------------------
+
+
+def _loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
+    named = getattr(module, "space", None)
+    if not isinstance(named, Mapping) or not named:
+        raise TaskError(
+            f"{path.name}: train(trial) needs a space beside it: "
+            'space = {"lr": "log 1e-5..1e-1 = 1e-3"}'
+        )
+    ranges: dict[str, Range] = {}
+    for name, text in named.items():
+        try:
+            ranges[str(name)] = parse_range(str(text))
+        except SpaceError as error:
+            raise TaskError(f"{path.name}: space, {name}: {error}") from None
+    metric = spec.metric or getattr(module, "metric", None)
+    if not isinstance(metric, str):
+        raise TaskError(
+            f"{path.name}: no metric; say which reported name counts: metric = 'accuracy'"
+        )
+    steps = int(spec.epochs or getattr(module, "steps", 1))
+    if steps < 1:
+        raise TaskError(f"{path.name}: steps = {steps}; a full training has at least 1")
+    card = TaskCard(
+        name=path.stem,
+        kind="loop",
+        metric=metric,
+        direction=direction_of(metric, getattr(module, "maximize", None)),
+        space=with_sets(Space(ranges), spec.sets).to_json(),
+        steps=steps,
+        eval_steps=1,
+        batch_size=1,
+        about=f"{path.name}: a training loop of your own, {steps} steps",
+        code_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        device=device_for(spec),
+    )
+    return LoopTask(card, module.train)
+
+
+def with_sets(space: Space, sets: tuple[str, ...]) -> Space:
+    """A space without stages, with `--set` applied."""
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SpaceError(f"--set {text}: write NAME=VALUE, NAME=LOW..HIGH or NAME=A,B")
+        try:
+            space = narrowed(space, name.strip(), value.strip())
+        except SpaceError as error:
+            raise SpaceError(f"--set {name.strip()}: {error}") from None
+    return space
+
+
+# The user's lines ---------------------------------------------------------------------------
+
+
+def _loaded(path: Path) -> ModuleType:
+    """The module of a file; its folder is on the path, as when Python runs it."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"automl_task_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with blame(path, 1, ""):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def blame(path: Path, line: int, what: str) -> Iterator[None]:
+    """Turn what the user's code raises into one line with its place.
+
+    The place is the deepest line of the user's file on the way to the error, else `line`.
+    """
+    try:
+        yield
+    except TaskError:
+        raise
+    except SyntaxError as error:
+        raise TaskError(f"{path.name}:{error.lineno}: SyntaxError: {error.msg}") from None
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if f.filename == str(path) and f.lineno]
+        text = " ".join(str(error).split())[:300]
+        prefix = f"{what}: " if what and not lines else ""
+        at = lines[-1] if lines else line
+        raise TaskError(f"{path.name}:{at}: {prefix}{type(error).__name__}: {text}") from None
+
+
+def _line(thing: object) -> int:
+    """Line on which something of the user's is defined; 1 when that cannot be told."""
+    try:
+        return inspect.getsourcelines(thing)[1]  # type: ignore[arg-type]
+    except (TypeError, OSError):
+        return 1
+
+
+def _by(shape: torch.Size) -> str:
+    return "x".join(str(n) for n in shape) + (" features" if len(shape) == 1 else "")
