@@ -6,13 +6,13 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from automl.errors import AutomlError, RecipeError, TaskError
+from automl.errors import AutomlError, TaskError
 from automl.records import Status
-from automl.tasks.task import Task
 
-_OWN = Path(__file__).parent.parent  # frames in here are ours, in site-packages a library's
-_LAST = 8  # lines of the user's traceback that are kept
-_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator")
+_OWN = Path(__file__).parent.parent  # frames in here are ours
+_LINES = 8  # of the user's traceback that are kept
+_LENGTH = 300  # of a message: some libraries print a whole tensor
+_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -24,32 +24,42 @@ class Failed:
     traceback: str = ""
 
 
-def failure_of(error: Exception, task: Task) -> Failed:
+def failure_of(error: BaseException) -> Failed:
     """The class of a failure and its one line.
 
     Out of memory wherever it was raised; the user's code when it passed through a file of the
     user's; else a recipe that cannot be trained.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())[:_LENGTH]
+    name = type(error).__name__
     if isinstance(error, MemoryError) or any(m in text.lower() for m in _MEMORY):
-        return Failed(Status.OUT_OF_MEMORY, text[:200])
+        return Failed(Status.OUT_OF_MEMORY, text or name)
     if isinstance(error, TaskError):
         return Failed(Status.USER_CODE, text)
-    if isinstance(error, RecipeError):
+    if isinstance(error, AutomlError):
         return Failed(Status.INVALID, text)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _users(f.filename)]
-    if frames:
-        at = frames[-1]
+    told = f"{name}: {text}" if text else name
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if is_users(frame.filename)]
+    if users:
+        at = users[-1]
+        # From the user's first line on, so that what a library says below it is seen too.
+        below = frames[frames.index(users[0]) :]
+        lines = [*"".join(traceback.format_list(below)).rstrip().splitlines(), told]
         place = f"{Path(at.filename).name}:{at.lineno}"
-        lines = "".join(traceback.format_list(frames)).splitlines()[-(_LAST - 1) :]
-        shown = "\n".join([*lines, f"{type(error).__name__}: {text[:300]}"])
-        return Failed(Status.USER_CODE, f"{place}: {type(error).__name__}: {text[:300]}", shown)
-    kind = "" if isinstance(error, AutomlError) else f"{type(error).__name__}: "
-    return Failed(Status.INVALID, f"{kind}{text[:300]}")
+        return Failed(Status.USER_CODE, f"{told} ({place})", "\n".join(lines[-_LINES:]))
+    if isinstance(error, SystemExit):
+        return Failed(Status.USER_CODE, f"the user's code called sys.exit({error.code!r})")
+    return Failed(Status.INVALID, f"{told} ({_place(frames)})" if frames else told)
 
 
-def _users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether a file is neither ours, nor Python's, nor of an installed package."""
     path = Path(filename)
     installed = "site-packages" in path.parts or "dist-packages" in path.parts
     library = "lib" in path.parts and any(p.startswith("python3") for p in path.parts)
     return path.is_absolute() and not (path.is_relative_to(_OWN) or installed or library)
+
+
+def _place(frames: traceback.StackSummary) -> str:
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"

@@ -1,62 +1,99 @@
-"""K members' weights and gradients as the rows of one flat [k, p] buffer.
+"""K members' parameters as the rows of one flat buffer [k, p], their modules on top of it.
 
-Each member keeps its own plain module; its parameters, and their gradients, are views of its row.
-A method works on the buffer, autograd on the views, and nothing is copied between them.
+Each module's parameters become views of its member's row, and their `.grad` views of the same
+place in a second buffer. Forward and backward are then the user's module as it is, while
+optimizers, transforms and averages work on [k, p] at once. With K = 1 nothing is copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
+from automl.errors import RecipeError
 from automl.methods.stages import Layout, Role, Slot
 
 
-class Members:
-    """The modules of a pack and their flat buffers.
+class Packed:
+    """Modules of one architecture whose weights lie in `w` [k, p], gradients in `g` [k, p].
 
-    w, g: weights and gradients [k, p]; modules[i]'s parameters are views of w[i].
+    Raises:
+        RecipeError: members differ in the shapes of their weights.
     """
 
-    def __init__(self, modules: list[nn.Module]) -> None:
-        self.modules = modules
-        self.layout = layout_of(modules[0])
-        first = next(p for p in modules[0].parameters() if p.requires_grad)
-        self.w = first.new_empty(len(modules), self.layout.size, requires_grad=False).detach()
+    def __init__(
+        self, modules: Sequence[nn.Module], *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.modules = [m.to(device=device, dtype=dtype).train() for m in modules]
+        layouts = [layout_of(m) for m in self.modules]
+        self.layout = layouts[0]
+        if any(layout != self.layout for layout in layouts):
+            raise RecipeError("members of a pack differ in the shapes of their weights")
+        if not self.layout.slots:
+            raise RecipeError("the model has no weights to train")
+        self.w = torch.stack([_row(m, self.layout) for m in self.modules])
         self.g = torch.zeros_like(self.w)
-        for k, module in enumerate(modules):
-            parameters = dict(module.named_parameters())
-            for slot in self.layout.slots:
-                parameter = parameters[slot.name]
-                row = slice(slot.offset, slot.offset + slot.numel)
-                place = self.w[k, row].view(slot.shape)
-                place.copy_(parameter.detach())
-                parameter.data = place
-                parameter.grad = self.g[k, row].view(slot.shape)
+        self._bind()
 
-    def statistics(self) -> list[Tensor]:
-        """Buffers that training changes by itself: running statistics of normalization."""
-        return [b for module in self.modules for b in module.buffers() if b is not None]
+    @property
+    def buffers(self) -> list[Tensor]:
+        """All buffers of all members, such as batch norm's running statistics."""
+        return [b for named in self._buffers for b in named.values()]
+
+    def member_buffers(self, member: int) -> Mapping[str, Tensor]:
+        return self._buffers[member]
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        """The plain module's own state dict, copied."""
+        return {n: x.detach().clone() for n, x in self.modules[member].state_dict().items()}
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with these members only."""
+        self.modules = [self.modules[k] for k in members]
+        self.w = self.w[list(members)]
+        self.g = self.g[list(members)]
+        self._bind()
+
+    def _bind(self) -> None:
+        for k, module in enumerate(self.modules):
+            named = dict(module.named_parameters())
+            for slot in self.layout.slots:
+                parameter = named[slot.name]
+                parameter.data = self.layout.view(self.w, slot)[k]
+                parameter.grad = self.layout.view(self.g, slot)[k]
+        self._buffers = [dict(m.named_buffers()) for m in self.modules]
 
 
 def layout_of(module: nn.Module) -> Layout:
-    """Where each trained parameter of `module` lies in its row; tied weights have one place."""
-    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("the model has no parameter to train")
-    last = next((n for n, p in reversed(trained) if p.ndim >= 2), None)
+    """Where each trained parameter lies: those with ndim >= 2 first, which are decayed.
+
+    A weight that two places share is one slot. "output" is the last such weight in the order of
+    registration, unless the output layer shares the embedding's.
+    """
+    embeddings = {
+        id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+    }
+    tied = any(isinstance(m, nn.Linear) and id(m.weight) in embeddings for m in module.modules())
+    named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+    matrices = [(n, p) for n, p in named if p.ndim >= 2]
+    vectors = [(n, p) for n, p in named if p.ndim < 2]
+    hidden = [n for n, p in matrices if id(p) not in embeddings]
+    output = hidden[-1] if hidden and not tied else None
     slots: list[Slot] = []
     offset = 0
-    for decayed in (True, False):
-        for name, parameter in trained:
-            if (parameter.ndim >= 2) != decayed:
-                continue
-            role: Role = "vector"
-            if parameter.ndim >= 2:
-                embedding = id(parameter) in embeddings
-                role = "embedding" if embedding else "output" if name == last else "matrix"
-            slots.append(Slot(name, tuple(parameter.shape), offset, role))
-            offset += parameter.numel()
-    decayed_size = sum(s.numel for s in slots if len(s.shape) >= 2)
-    return Layout(tuple(slots), offset, decayed_size)
+    for name, p in (*matrices, *vectors):
+        role: Role = "vector"
+        if id(p) in embeddings:
+            role = "embedding"
+        elif p.ndim >= 2:
+            role = "output" if name == output else "matrix"
+        slots.append(Slot(name, tuple(p.shape), offset, role))
+        offset += p.numel()
+    return Layout(tuple(slots), offset, sum(p.numel() for _, p in matrices))
+
+
+def _row(module: nn.Module, layout: Layout) -> Tensor:
+    named = dict(module.named_parameters())
+    return torch.cat([named[slot.name].detach().reshape(-1) for slot in layout.slots])

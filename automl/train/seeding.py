@@ -1,113 +1,134 @@
-"""Randomness that belongs to a trial: a hash of (seed, step, site, index), never a running state.
+"""Random numbers that depend on (trial seed, step, site) and on nothing else.
 
-A member's numbers depend on its own seed and step, not on the pack that it trains in, the process
-or what was drawn before; a resumed training draws what the unbroken one would have drawn. The
-hash is Murmur3's 32-bit finalizer, twice, in int64 arithmetic kept to 32 bits.
-Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (the idea of counters).
+    key  = splitmix64 chained over the seed and the names of the place and the step
+    bits = a 32-bit integer hash of (index, key), elementwise, on any device
+
+A trial therefore draws the same numbers in any pack, in any process, on any device (up to the last
+bits of log and cos in `normal`), and a resumed training draws what the unbroken one would have
+drawn. Two rounds: the first scatters the index under one half of the key, the second adds the
+other half, so that two keys never give shifted or permuted copies of one sequence.
+Source: Steele et al. 2014, doi:10.1145/2660193.2660195 (splitmix64); constants of the 32-bit
+hash: C. Wellons, github.com/skeeto/hash-prospector, "lowbias32".
 """
 
 from __future__ import annotations
 
 import math
 import random
+import sys
+import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B97F4A7C15
+_U64 = (1 << 64) - 1
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """Murmur3's finalizer on 32-bit values held in int64, in place."""
-    x ^= x >> 16
-    x *= 0x85EBCA6B
-    x &= _MASK
-    x ^= x >> 13
-    x *= 0xC2B2AE35
-    x &= _MASK
-    x ^= x >> 16
-    return x
+def mix(*parts: int | str) -> int:
+    """A key of 64 bits for what `parts` name: `mix(seed, "order", epoch)`."""
+    key = 0
+    for part in parts:
+        number = zlib.crc32(part.encode()) if isinstance(part, str) else part
+        key = _scramble(key ^ (number & _U64))
+    return key
 
 
-def mix(*numbers: int) -> int:
-    """One 63-bit seed from several numbers; the same in every process."""
-    state = 0x9E3779B97F4A7C15
-    for n in numbers:
-        state = (state ^ (n & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-        state = state * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 29
-    return state >> 1
+def _scramble(z: int) -> int:
+    z = (z + _GOLDEN) & _U64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _U64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _U64
+    return z ^ (z >> 31)
+
+
+def seed_torch(key: int, device: torch.device | None = None) -> None:
+    """Set torch's global generator, of the CPU and of `device`, to `key`.
+
+    What `nn.Dropout` and the user's modules draw is keyed in this way.
+    """
+    # torch.manual_seed formats a stack trace on each call while CUDA is not in use: 50 us.
+    torch.default_generator.manual_seed(key)
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key)
+
+
+def seed_all(key: int) -> None:
+    """Set the global generators of Python, numpy and torch, for code that is not ours."""
+    random.seed(key)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(key & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(key)
 
 
 class KeyedDraws:
-    """`Draws` of one step: the members' seeds and update counts decide, each call is a new site."""
+    """The `Draws` of a pack: call `at(step)`, then each call of a method is a new site."""
 
-    def __init__(self, seeds: list[int], updates: list[int], device: torch.device) -> None:
-        self._keys = list(zip(seeds, updates, strict=True))
-        self._device = device
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self._bases = [mix(seed, "draws") for seed in seeds]
+        self._device = torch.device(device)
+        self._keys = self._bases
         self._site = 0
+        self._indices: dict[int, Tensor] = {}
 
-    def _hashes(self, n: int) -> Tensor:
-        """[k, n] int64 in [0, 2^32)."""
-        self._site += 1
-        seeds = [mix(seed, update, self._site) for seed, update in self._keys]
-        low = torch.tensor([[s & _MASK] for s in seeds], device=self._device)
-        high = torch.tensor([[s >> 31 & _MASK] for s in seeds], device=self._device)
-        counter = torch.arange(n, device=self._device)[None, :] * 0x9E3779B1
-        return _mixed(_mixed((counter + low) & _MASK) ^ high)
+    def at(self, step: int) -> KeyedDraws:
+        """Begin the draws of one step."""
+        self._keys = [_scramble(base ^ step) for base in self._bases]
+        self._site = 0
+        return self
 
     def uniform(self, *shape: int) -> Tensor:
-        bits = self._hashes(math.prod(shape)) >> 8  # 24 bits: what a float32 in [0, 1) can hold
-        return (bits * 2.0**-24).to(torch.float32).view(-1, *shape)
+        return self._unit(math.prod(shape)).view(-1, *shape)
 
     def normal(self, *shape: int) -> Tensor:
-        radius = (-2 * torch.log1p(-self.uniform(*shape))).sqrt()
-        return radius * torch.cos(2 * math.pi * self.uniform(*shape))
+        # Box and Muller; 1 - u lies in (0, 1], so that the logarithm is finite.
+        n = math.prod(shape)
+        radius = self._unit(n).neg_().log1p_().mul_(-2).sqrt_()
+        angle = self._unit(n).mul_(2 * math.pi).cos_()
+        return radius.mul_(angle).view(-1, *shape)
 
     def beta(self, alpha: Tensor) -> Tensor:
-        self._site += 1
-        values = [
-            [random.Random(mix(seed, update, self._site)).betavariate(a, a)]
-            for (seed, update), (a,) in zip(self._keys, alpha.tolist(), strict=True)
-        ]
-        return torch.tensor(values, device=self._device, dtype=torch.float32)
+        values = []
+        for key, (a,) in zip(self._next(), alpha.tolist(), strict=True):
+            values.append([random.Random(key).betavariate(a, a)])
+        return torch.tensor(values, device=self._device)
 
     def permutation(self, n: int) -> Tensor:
-        return torch.argsort(self._hashes(n), dim=1, stable=True)
+        return self._bits(n).argsort(dim=1, stable=True)
+
+    def _unit(self, n: int) -> Tensor:
+        return self._bits(n).bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
+
+    def _next(self) -> list[int]:
+        self._site += 1
+        return [_scramble(key ^ self._site) for key in self._keys]
+
+    def _bits(self, n: int) -> Tensor:
+        """[k, n] int32, all 32 bits random."""
+        keys = self._next()
+        index = self._indices.get(n)
+        if index is None:
+            index = torch.arange(n, dtype=torch.int32, device=self._device).unsqueeze(0)
+            self._indices = {n: index} if len(self._indices) > 16 else {**self._indices, n: index}
+        first = self._column([key & 0xFFFFFFFF for key in keys])
+        second = self._column([key >> 32 for key in keys])
+        x = index ^ first
+        _shift_xor(x, 16).mul_(0x7FEB352D)
+        _shift_xor(x, 15).mul_(0x846CA68B - (1 << 32))
+        _shift_xor(x, 16).add_(second)
+        _shift_xor(x, 16).mul_(0x7FEB352D)
+        return _shift_xor(x, 15)
+
+    def _column(self, words: list[int]) -> Tensor | int:
+        signed = [w - (1 << 32) if w >> 31 else w for w in words]
+        if len(signed) == 1:
+            return signed[0]
+        return torch.tensor(signed, dtype=torch.int32, device=self._device).unsqueeze(1)
 
 
-class DataOrder:
-    """Which samples a member sees at which update: a new permutation each epoch.
-
-    Batches follow each other through the epochs without a gap, so every sample comes once an
-    epoch, no batch is ragged, and a data set smaller than a batch is simply walked several times.
-    """
-
-    def __init__(self, samples: int, *, seed: int) -> None:
-        self._n = samples
-        self._seed = seed
-        self._epochs: dict[int, Tensor] = {}
-
-    def batch(self, update: int, size: int) -> Tensor:
-        """Indices [size] int64 of the samples of this update."""
-        parts: list[Tensor] = []
-        place, left = update * size, size
-        while left:
-            epoch, offset = divmod(place, self._n)
-            part = self._epoch(epoch)[offset : offset + left]
-            parts.append(part)
-            place, left = place + len(part), left - len(part)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _epoch(self, epoch: int) -> Tensor:
-        if epoch not in self._epochs:
-            generator = torch.Generator().manual_seed(mix(self._seed, epoch, ORDER))
-            order = torch.randperm(self._n, generator=generator)
-            self._epochs = {e: o for e, o in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = order
-        return self._epochs[epoch]
-
-
-# What a seed is mixed with, so that no two uses share their numbers.
-ORDER, INITIAL, FORWARD = 101, 102, 103
+def _shift_xor(x: Tensor, by: int) -> Tensor:
+    """x ^= x >> by, the shift filling with zeros (torch's own copies the sign)."""
+    return x.bitwise_xor_(x.bitwise_right_shift(by).bitwise_and_((1 << (32 - by)) - 1))
