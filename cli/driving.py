@@ -51,7 +51,7 @@ def drive(
         stack.callback(prepared.close)
         if prepared.resumed:
             show.load(_copy(prepared))
-        trouble = stack.enter_context(_mirrored(prepared, store))
+        trouble = stack.enter_context(_mirrored(prepared, store, stopping))
         stopping.run()
         try:
             state = controller.run(prepared, listen=show.update, stop=stopping.asked)
@@ -69,7 +69,7 @@ def drive(
 
 
 @contextlib.contextmanager
-def _mirrored(prepared: Prepared, store: str) -> Iterator[list[str]]:
+def _mirrored(prepared: Prepared, store: str, stopping: Stopping) -> Iterator[list[str]]:
     """Copy the study into MLflow during the block; the list gets what went wrong."""
     trouble: list[str] = []
     if not store:
@@ -82,7 +82,8 @@ def _mirrored(prepared: Prepared, store: str) -> Iterator[list[str]]:
     try:
         yield trouble
     finally:
-        if not process.finish(_MIRROR_SECONDS):
+        # Whoever pressed Ctrl-C wants the prompt back; the mirror goes on without us.
+        if not process.finish(0.0 if stopping.asked() else _MIRROR_SECONDS):
             trouble.append(process.trouble or "is still being written, in the background")
 
 
