@@ -97,8 +97,8 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
     with blame(path, line, "model(...) fails"):
         net = make(**{n[len("model.") :]: r.default for n, r in searched.items()})
     if not isinstance(net, nn.Module):
-        found = "None" if net is None else f"a {type(net).__name__}"
-        raise TaskError(f"{path.name}:{line}: model(...) returned {found}, not a torch module")
+        what = "None" if net is None else f"a {type(net).__name__}"
+        raise TaskError(f"{path.name}:{line}: model(...) returned {what}, not a torch module")
     output = _forward(path, line, net, x[:2])
     outputs = _outputs(path, line, output, y, target)
     metric, evaluate = _metric(path, module, spec, target)
@@ -111,12 +111,12 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         _kind_of_input(x), tuple(x.shape[1:]), outputs, target,
         outputs if target == "tokens" else 0,
     )  # fmt: skip
-    what = f"{outputs} classes" if target == "classes" else target
+    kind = f"{outputs} classes" if target == "classes" else target
     found = Found(
         name=path.stem,
         shape=shape,
         splits=splits,
-        about=f"{path.name}: {len(x):,} training samples of {_by(x.shape[1:])}, {what}",
+        about=f"{path.name}: {len(x):,} training samples of {_by(x.shape[1:])}, {kind}",
         space="training",
         epochs=float(getattr(module, "epochs", _EPOCHS)),
         batch_size=int(getattr(module, "batch_size", 64)),
@@ -241,7 +241,9 @@ def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
 def _parts(path: Path, data: Any) -> dict[str, Any]:
     names = ("train", "valid", "test")
     if isinstance(data, Mapping):
-        renamed = {{"val": "valid", "validation": "valid"}.get(k, k): v for k, v in data.items()}
+        renamed: dict[str, Any] = {
+            {"val": "valid", "validation": "valid"}.get(k, k): v for k, v in data.items()
+        }
         if "train" not in renamed or not set(renamed) <= set(names):
             raise TaskError(
                 f"{path.name}: data has the keys {', '.join(data)}; use train, valid, test"
@@ -312,7 +314,7 @@ def _loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
         raise TaskError(
             f"{path.name}: no metric; say which reported name counts: metric = 'accuracy'"
         )
-    steps = int(spec.epochs or getattr(module, "steps", 1))
+    steps = int(spec.epochs or module.__dict__.get("steps", 1))
     if steps < 1:
         raise TaskError(f"{path.name}: steps = {steps}; a full training has at least 1")
     card = TaskCard(
