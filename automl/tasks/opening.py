@@ -9,37 +9,44 @@ from automl.records import TaskSpec
 from automl.registry import nearest
 from automl.tasks.task import Task
 
-_TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
+_BUILT_IN = ("digits",)
+_KINDS = "a table (.csv, .tsv, .parquet), a folder of images, a text (.txt) or a task file (.py)"
 
 
 def open_task(spec: TaskSpec) -> Task:
-    """Open the task that `spec` names.
+    """Open the task that `spec` names; reads its data and tries its model once.
 
     Raises:
         TaskError: one line on what is wrong with the file, the data or the options.
-        SpaceError: the space, or a --set, does not fit it.
+        SpaceError: one line on what is wrong with the space or a --set.
     """
-    # Each kind is imported when it is opened: pandas and scikit-learn cost up to a second each.
-    if spec.source == "digits":
+    # Imported by kind: pandas, Pillow and scikit-learn cost a second each.
+    if spec.command:
+        from automl.tasks.script import open_command
+
+        return open_command(spec)
+    path = Path(spec.source)
+    if spec.source == "digits" and not path.exists():
         from automl.tasks.digits import open_digits
 
         return open_digits(spec)
-    path = Path(spec.source)
-    suffix = path.suffix.lower()
     if not path.exists():
-        if suffix or "/" in spec.source:
-            raise TaskError(
-                f"no file {spec.source}; give a table, a folder of images, a .txt, a .py"
-            )
-        raise TaskError(
-            f"no task named '{spec.source}'{nearest(spec.source, ['digits'])}; "
-            "built in: digits; or give a file or a folder"
-        )
-    if suffix in _TABLES:
+        where = nearest(spec.source, _BUILT_IN) or f"; built in: digits; or give {_KINDS}"
+        raise TaskError(f"no file or task named '{spec.source}'{where}")
+    if path.is_dir():
+        from automl.tasks.images import open_images
+
+        return open_images(spec)
+    if path.suffix in (".csv", ".tsv", ".parquet"):
         from automl.tasks.table import open_table
 
         return open_table(spec)
-    raise TaskError(
-        f"{spec.source}: no task is made of a {suffix or 'file without suffix'}; "
-        "give a .csv, .tsv, .parquet, .txt, .py or a folder of images"
-    )
+    if path.suffix == ".py":
+        from automl.tasks.user_file import open_user_file
+
+        return open_user_file(spec)
+    if path.suffix in (".txt", ".text", ".md"):
+        from automl.tasks.text import open_text
+
+        return open_text(spec)
+    raise TaskError(f"{spec.source}: do not know how to read '{path.suffix}'; give {_KINDS}")

@@ -241,9 +241,8 @@ def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
 def _parts(path: Path, data: Any) -> dict[str, Any]:
     names = ("train", "valid", "test")
     if isinstance(data, Mapping):
-        renamed: dict[str, Any] = {
-            {"val": "valid", "validation": "valid"}.get(k, k): v for k, v in data.items()
-        }
+        usual = {"val": "valid", "validation": "valid"}
+        renamed: dict[str, Any] = {usual.get(k, k): v for k, v in data.items()}
         if "train" not in renamed or not set(renamed) <= set(names):
             raise TaskError(
                 f"{path.name}: data has the keys {', '.join(data)}; use train, valid, test"
