@@ -139,7 +139,8 @@ def _recipe(state: State) -> list[tuple[str, str, str, bool]]:
     if recipe is None:
         return []
     base = baseline_recipe(state).point
-    names = dict.fromkeys((*recipe.point, *base))
+    # Settings of a method that only the baseline uses would tell nothing.
+    names = [*recipe.point, *(n for n in base if n not in recipe.point and "." not in n)]
     return [
         (n, short(recipe.point.get(n)), short(base.get(n)), recipe.point.get(n) != base.get(n))
         for n in names

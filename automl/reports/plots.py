@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#9aa3ad", "#2b3138"
 _FAINT = "#c9ced4"
+_ABSENT = -0.12  # height in parallel coordinates of a setting that a recipe does not have
 _STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
     "axes.edgecolor": _FAINT, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
@@ -301,25 +302,28 @@ def parallel(state: State, found: Sequence[Importance]) -> Figure | None:
     for i in order:
         rank = place[trials[i].number]
         top = rank > (0.97 if busy else 0.9)
-        heights = [c[0][i] for c in columns] + [rank]
+        heights = [_ABSENT if math.isnan(c[0][i]) else c[0][i] for c in columns] + [rank]
         ax.plot(range(len(heights)), heights, color=colours(0.08 + 0.9 * rank),
                 alpha=0.95 if top else 0.15 if busy else 0.35, lw=1.6 if top else 0.8)  # fmt: skip
     for x, ((name, _), (_, ticks)) in enumerate(zip(axes, columns, strict=True)):
-        ax.axvline(x, color=INK, lw=0.8)
+        ax.plot([x, x], [0, 1], color=INK, lw=0.8)
         for height, text in ticks:
             ax.annotate(text, (x, height), xytext=(-4, 0), textcoords="offset points", ha="right",
                         va="center", fontsize=8,
                         zorder=9, bbox={"fc": "white", "ec": "none", "alpha": 0.92, "pad": 1},
             )  # fmt: skip
+        if any(math.isnan(h) for h in columns[x][0]):
+            ax.annotate("not used", (x, _ABSENT), xytext=(0, -9), textcoords="offset points",
+                        ha="center", fontsize=8)  # fmt: skip
         ax.annotate(name, (x, 1.07), ha="center", fontsize=9, annotation_clip=False)
     last = len(axes)
-    ax.axvline(last, color=INK, lw=0.8)
+    ax.plot([last, last], [0, 1], color=INK, lw=0.8)
     ax.annotate("rank", (last, 1.07), ha="center", fontsize=9, annotation_clip=False)
     for height, text in ((1.0, "best"), (0.0, "worst")):
         ax.annotate(text, (last, height), xytext=(5, 0), textcoords="offset points", va="center",
                     fontsize=8)  # fmt: skip
     ax.set_xlim(-0.45, last + 0.3)
-    ax.set_ylim(-0.04, 1.04)
+    ax.set_ylim(_ABSENT - 0.06, 1.04)
     ax.set_axis_off()
     return figure
 

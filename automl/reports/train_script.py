@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from automl.errors import AutomlError, MethodError
@@ -48,25 +49,26 @@ _FUNCTIONS = {
 
 _COMMAND = '''"""The best values that automl found for <NAME>, filled into the command."""
 
+import shlex
 import subprocess
 
 COMMAND = <SOURCE>
 VALUES = <VALUES>
 
 if __name__ == "__main__":
-    command = COMMAND
-    for name, value in {**VALUES, "seed": <SEED>, "steps": <STEPS>}.items():
-        command = command.replace("{" + name + "}", str(value))
-    print(command, flush=True)
-    subprocess.run(command, shell=True, check=True)
+    values = {"epochs": <STEPS>, "steps": <STEPS>, **VALUES}
+    command = [word.format(**values) for word in shlex.split(COMMAND)]
+    print(shlex.join(command), flush=True)
+    subprocess.run(command, check=True)
 '''
 _USERS_LOOP = '''"""The best values that automl found for <NAME>, given to `train(trial)`."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-FILE = <SOURCE>
+FILE = Path(<SOURCE>)
 VALUES = <VALUES>
 
 
@@ -75,6 +77,7 @@ def report(step, metrics):
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(FILE.parent))
     spec = importlib.util.spec_from_file_location("task", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -102,6 +105,7 @@ class Part:
     load: str  # body of load(): returns a mapping from split names to Split
     model: str  # expression that makes the model
     metric: str  # expression in `outputs` and `targets`
+    prepare: str = ""  # code of main() after loading, for `metric`
     setup: str = ""  # code at the top level, before them
 
 
@@ -166,7 +170,9 @@ def _own(file: RecipeFile, card: TaskCard) -> str:
     text = _COMMAND if card.kind == "command" else _USERS_LOOP
     filled = {
         "NAME": card.name,
-        "SOURCE": json.dumps(file.spec.source),
+        "SOURCE": json.dumps(
+            file.spec.source if card.kind == "command" else str(Path(file.spec.source).resolve())
+        ),
         "VALUES": "{\n" + values + "}",
         "SEED": str(file.recipe.seed),
         "STEPS": str(file.recipe.steps),
@@ -271,8 +277,10 @@ def _sources(found: Bundle, stages: _Stages) -> Iterator[str]:
 def _topic(module: str) -> str:
     if module == "automl.methods.stages":
         return _ORDER[0]
-    if ".tasks." in module:
+    if ".tasks." in module or module == "automl.reports.loading":
         return "metric" if module.endswith(".metrics") else "data"
+    if module == "automl.errors":
+        return _ORDER[0]
     if ".methods." in module:
         return "architecture" if ".architectures." in module else "methods"
     return "training loop"
@@ -297,6 +305,7 @@ def _main(part: Part, stages: _Stages, card: TaskCard) -> str:
         return textwrap.indent(f"[\n{inner}]", " " * 8).lstrip() if inner else "[]"
 
     loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss)"
+    prepare = f"\n{textwrap.indent(part.prepare, '    ')}" if part.prepare else ""
     scale = Scale(card.metric)
     figure = "{100 * value:.2f} %" if scale.share else "{value:.4g}"
     return f'''
@@ -310,7 +319,7 @@ def load() -> dict[str, Split]:
 
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else SEED
-    splits = load()
+    splits = load(){prepare}
     torch.manual_seed(seed)
     model = {textwrap.indent(part.model, "    ").lstrip()}
     trainer = Trainer(

@@ -9,15 +9,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from automl.recipe import Recipe
-from automl.records import TaskCard, TaskSpec
+from automl.records import Pack, Segment, TaskCard, TaskSpec
 from automl.registry import FAMILIES
+from automl.reports import loading
 from automl.reports.recipe_file import RecipeFile
 from automl.reports.sources import bundle
 from automl.reports.train_script import write_text
+from automl.space.tree import Space
 from automl.tasks.opening import open_task
+from automl.tasks.task import ModelTask
+from automl.train.segment import run as train
 
 # Runs each script given, in one process, with automl nowhere to be found.
 ALONE = """
@@ -58,7 +66,7 @@ def run(folder: Path, texts: Mapping[str, str]) -> dict[str, dict[str, float]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     parts = dict(zip(texts, done.stdout.split("## ")[1:], strict=True))
-    figure = re.compile(r"^(validation|test) accuracy ([\d.]+) %$", re.M)
+    figure = re.compile(r"^(validation|test) \w.*? ([\d.]+)(?: %)?$", re.M)
     return {name: {k: float(v) for k, v in figure.findall(out)} for name, out in parts.items()}
 
 
@@ -112,6 +120,135 @@ def test_a_recipe_that_no_file_can_hold_says_so(card: TaskCard) -> None:
     recipe = Recipe({"optimizer": "adamw", "loss": "cross_entropy"}, steps=9)
     text = write_text(RecipeFile(TaskSpec("nowhere.xyz"), recipe), card)
     assert "raise SystemExit('this recipe cannot be written as one file: " in text
+
+
+def _table(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    frame = pd.DataFrame({"a": rng.normal(size=n), "b": rng.choice(["x", "y", "z"], n)})
+    frame["a"] = frame["a"].where(rng.random(n) > 0.1)
+    signal = frame["a"].fillna(0) + (frame["b"] == "x")
+    frame["class"] = np.where(signal > 0.5, "high", "low")
+    frame["value"] = 100 + 20 * signal + rng.normal(size=n)
+    frame.to_csv(folder / "table.csv", index=False)
+
+
+def _images(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, light in (("dark", 60), ("light", 190)):
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.normal(light, 30, (8, 8)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{i}.png")
+
+
+MINE = """
+from torch import nn
+import torch
+
+def model(width: "4..64" = 16, act: "relu|tanh" = "relu"):
+    acts = {"relu": nn.ReLU, "tanh": nn.Tanh}
+    return nn.Sequential(nn.Linear(3, width), acts[act](), nn.Linear(width, 2))
+
+def data():
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, 0] > 0).long()
+
+def metric(outputs, targets):
+    return (outputs.argmax(1) == targets).float().mean()
+
+def loss(output, target):
+    return nn.functional.cross_entropy(output, target)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, images, a text and a task file."""
+    folder = tmp_path_factory.mktemp("tasks")
+    _table(folder)
+    _images(folder)
+    (folder / "corpus.txt").write_text("the quick brown fox jumps over the lazy dog. " * 120)
+    (folder / "mine.py").write_text(MINE)
+    return folder
+
+
+TASKS = {
+    "classes": ("table.csv", "class"),
+    "values": ("table.csv", "value"),
+    "images": ("images", None),
+    "text": ("corpus.txt", None),
+    "mine": ("mine.py", None),
+}
+
+
+@pytest.fixture(scope="module")
+def opened(place: Path) -> dict[str, tuple[TaskSpec, ModelTask]]:
+    specs = {n: TaskSpec(str(place / s), target=t) for n, (s, t) in TASKS.items()}
+    tasks = {n: (spec, open_task(spec)) for n, spec in specs.items()}
+    return {n: (spec, task) for n, (spec, task) in tasks.items() if isinstance(task, ModelTask)}
+
+
+def test_each_kind_of_task_trains_in_its_script(
+    opened: dict[str, tuple[TaskSpec, ModelTask]], tmp_path: Path
+) -> None:
+    texts = {}
+    for name, (spec, task) in opened.items():
+        point = Space.from_json(task.card.space).default()
+        recipe = Recipe(point, steps=task.card.steps, seed=3)
+        text = write_text(RecipeFile(spec, recipe), task.card)
+        texts[name] = re.sub(r"UPDATES = \d+", "UPDATES = 150", text)
+    figures = run(tmp_path, texts)
+    assert list(figures) == list(TASKS)
+    assert figures["classes"]["test"] > 80
+    assert figures["values"]["test"] < 8  # in the target's own unit, whose deviation is 21
+    assert figures["images"]["test"] > 90
+    assert figures["text"]["test"] < 4
+    assert figures["mine"]["test"] > 0.85
+    lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F,E9", str(tmp_path)]
+    checked = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout[-2000:]
+
+
+def test_the_scripts_splits_are_the_tasks_own(
+    opened: dict[str, tuple[TaskSpec, ModelTask]], place: Path
+) -> None:
+    loaded = {
+        "images": loading.image_splits(place / "images"),
+        "text": loading.text_splits(place / "corpus.txt"),
+    }
+    for name, splits in loaded.items():
+        task = opened[name][1]
+        for key, own in (("train", task.train), ("valid", task.valid), ("test", task.test)):
+            assert own is not None
+            assert own.x is not None
+            assert own.y is not None
+            assert torch.equal(splits[key].x, own.x)  # type: ignore[arg-type]
+            assert torch.equal(splits[key].y, own.y)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_script_scores_as_the_trainer_does(card: TaskCard, tmp_path: Path) -> None:
+    """Three seeds each; one seed scatters by .3 points, other random numbers are used."""
+    task = open_task(TaskSpec("digits"))
+    point = Space.from_json(card.space).complete(
+        {
+            "optimizer": "muon",
+            "averaging": "ema",
+            "batch": "mixup",
+            "architecture.mlp.norm": "batch",
+        }
+    )
+    ours, texts = [], {}
+    for seed in (1, 2, 3):
+        recipe = Recipe(point, steps=card.steps, seed=seed)
+        pack = Pack((Segment(seed, recipe, 0, recipe.steps),), str(tmp_path / "store"), test=True)
+        (report,) = train(pack, task)
+        assert report.test is not None
+        ours.append(100 * report.test["test/accuracy"])
+        texts[str(seed)] = write_text(RecipeFile(TaskSpec("digits"), recipe), card)
+    theirs = [figures["test"] for figures in run(tmp_path, texts).values()]
+    assert abs(np.mean(ours) - np.mean(theirs)) < 0.8
 
 
 LOOP = """
