@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from automl.errors import TaskError
-from automl.methods.stages import Shape
+from automl.methods.stages import Architecture, Shape
 from automl.recipe import Recipe
 from automl.records import TaskCard, TaskSpec
 from automl.registry import family
@@ -49,9 +50,14 @@ def model_task(
     metric = metric_for(spec.metric, found.shape.target)
     space = load_space(spec.space or found.space, sets=(_losses(found.shape), *spec.sets))
 
+    usual = load_space(found.space).default()
+
     def build(recipe: Recipe) -> torch.nn.Module:
-        ((name, hyper),) = recipe.stage("architecture")
-        return family("architecture").get(name).build(found.shape, **hyper)  # type: ignore[attr-defined,no-any-return]
+        # A space of training methods only, such as "quick", leaves the network as it is.
+        chosen = recipe if recipe.stage("architecture") else replace(recipe, point=usual)
+        ((name, hyper),) = chosen.stage("architecture")
+        method = cast(Architecture, family("architecture").get(name))
+        return method.build(found.shape, **hyper)
 
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
     card = card_for(spec, found, metric.name, metric.direction, space)

@@ -242,10 +242,10 @@ def _parts(path: Path, data: Any) -> dict[str, Any]:
     names = ("train", "valid", "test")
     if isinstance(data, Mapping):
         usual = {"val": "valid", "validation": "valid"}
-        renamed: dict[str, Any] = {usual.get(k, k): v for k, v in data.items()}
+        renamed: dict[str, Any] = {usual.get(str(k), str(k)): v for k, v in data.items()}
         if "train" not in renamed or not set(renamed) <= set(names):
             raise TaskError(
-                f"{path.name}: data has the keys {', '.join(data)}; use train, valid, test"
+                f"{path.name}: data has the keys {', '.join(renamed)}; use train, valid, test"
             )
         return renamed
     if not isinstance(data, tuple | list):

@@ -75,7 +75,7 @@ def unwritable(folder: Path) -> None:
 
 # Seen before any worker starts: arguments that cannot be read.
 QUICK: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
-    "no task": (nothing, [], "TASK"),
+    "no task": (nothing, [], "give a task"),
     "unknown option": (nothing, ["digits", "--bugdet", "3full"], "--bugdet"),
     "budget without a unit": (nothing, ["digits", "--budget", "fast"], "budget 'fast': write"),
     "budget of nothing": (nothing, ["digits", "--budget", "0trials"], "holds nothing"),
@@ -132,8 +132,8 @@ OPENED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         nothing, ["digits", "--set", "optimizer.adamw.lrr=1e-3"], "nearest: 'optimizer.adamw.lr'",
     ),
     "a set without a value": (nothing, ["digits", "--set", "batch_size"], "NAME=VALUE"),
-    "task that raises": (task("epochs = 2", "1 / 0"), ["task.py"], "task.py:7"),
-    "task with a syntax error": (task("epochs = 2", "epochs = ="), ["task.py"], "task.py:7"),
+    "task that raises": (task("epochs = 2", "1 / 0"), ["task.py"], "task.py:8"),
+    "task with a syntax error": (task("epochs = 2", "epochs = ="), ["task.py"], "task.py:8"),
     "task without a model": (task("def model", "def modle"), ["task.py"], "model"),
     "task without data": (task("data =", "dta ="), ["task.py"], "data"),
     "task with an unknown metric": (task('"accuracy"', '"acc"'), ["task.py"], "metric"),
