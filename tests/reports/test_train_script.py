@@ -194,7 +194,7 @@ def test_each_kind_of_task_trains_in_its_script(
 ) -> None:
     texts = {}
     for name, (spec, task) in opened.items():
-        point = Space.from_json(task.card.space).default()
+        point = Space.from_json(task.card.space).complete({"optimizer.adamw.lr": 0.01})
         recipe = Recipe(point, steps=task.card.steps, seed=3)
         text = write_text(RecipeFile(spec, recipe), task.card)
         texts[name] = re.sub(r"UPDATES = \d+", "UPDATES = 150", text)
