@@ -1,0 +1,125 @@
+"""Promises of every loss: torch's values where torch has it, one value a sample, gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from automl.methods.stages import Hyper, Loss
+from automl.registry import family
+from automl.space.ranges import Choice
+
+NAMES = family("loss").names()
+
+
+def loss_method(name: str) -> Loss:
+    method = family("loss").get(name)
+    assert isinstance(method, Loss)
+    return method
+
+
+CASES = [
+    pytest.param(name, target, id=f"{name} of {target}")
+    for name in NAMES
+    for target in loss_method(name).targets
+]
+every_case = pytest.mark.parametrize(("name", "target"), CASES)
+
+
+def pairs(target: str) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of 6 samples, float64."""
+    generator = torch.Generator().manual_seed(2)
+    if target == "values":
+        output = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+        return output, 2 * torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    places = (6, 5) if target == "tokens" else (6,)
+    output = torch.randn(*places, 4, generator=generator, dtype=torch.float64)
+    return output, torch.randint(4, places, generator=generator)
+
+
+def hyper(name: str, **given: float) -> Hyper:
+    default = {n: r.default for n, r in loss_method(name).ranges.items()}
+    return {n: torch.tensor(float(v), dtype=torch.float64) for n, v in {**default, **given}.items()}  # type: ignore[arg-type]
+
+
+@every_case
+def test_a_sample_gets_one_value_that_no_other_sample_changes(name: str, target: str) -> None:
+    output, y = pairs(target)
+    whole = loss_method(name).value(output, y, hyper(name))
+    assert whole.shape == (6,)
+    alone = torch.cat(
+        [loss_method(name).value(output[i : i + 1], y[i : i + 1], hyper(name)) for i in range(6)]
+    )
+    torch.testing.assert_close(whole, alone)
+
+
+@every_case
+def test_gradients_equal_finite_differences(name: str, target: str) -> None:
+    output, y = pairs(target)
+    ranges = loss_method(name).ranges.values()
+    assert not any(isinstance(r, Choice) for r in ranges)
+    for end in ("low", "default", "high"):
+        given = {n: float(getattr(r, end)) for n, r in loss_method(name).ranges.items()}
+        value = lambda o, given=given: loss_method(name).value(o, y, hyper(name, **given))  # noqa: E731
+        assert torch.autograd.gradcheck(value, output.clone().requires_grad_())
+
+
+@every_case
+def test_members_of_a_pack_may_differ_in_the_losss_hyperparameters(name: str, target: str) -> None:
+    output, y = pairs(target)
+    ends = ("low", "high")
+    each = [
+        hyper(name, **{n: float(getattr(r, e)) for n, r in loss_method(name).ranges.items()})
+        for e in ends
+    ]
+    stacked = {n: torch.stack([h[n] for h in each]) for n in each[0]}
+    packed = torch.vmap(loss_method(name).value)(
+        torch.stack([output, 2 * output]), torch.stack([y, y]), stacked
+    )
+    torch.testing.assert_close(packed[0], loss_method(name).value(output, y, each[0]))
+    torch.testing.assert_close(packed[1], loss_method(name).value(2 * output, y, each[1]))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.2])
+@pytest.mark.parametrize("target", ["classes", "tokens"])
+def test_cross_entropy_is_torchs(target: str, smoothing: float) -> None:
+    output, y = pairs(target)
+    ours = loss_method("cross_entropy").value(
+        output, y, hyper("cross_entropy", smoothing=smoothing)
+    )
+    torchs = F.cross_entropy(
+        output.flatten(0, -2), y.flatten(), label_smoothing=smoothing, reduction="none"
+    )
+    torch.testing.assert_close(ours, torchs.view(6, -1).mean(1))
+
+
+def test_mse_is_torchs() -> None:
+    output, y = pairs("values")
+    ours = loss_method("mse").value(output, y, {})
+    torch.testing.assert_close(ours, F.mse_loss(output, y, reduction="none").mean(1))
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0, 3.0])
+def test_huber_is_torchs(delta: float) -> None:
+    output, y = pairs("values")
+    ours = loss_method("huber").value(output, y, hyper("huber", delta=delta))
+    torchs = F.huber_loss(output, y, delta=delta, reduction="none").mean(1)
+    torch.testing.assert_close(ours, torchs)
+
+
+def test_label_smoothing_by_hand() -> None:
+    # Four equal logits: every class has p = 1/4, so any smoothing of the target gives ln 4.
+    output, y = torch.zeros(1, 4, dtype=torch.float64), torch.tensor([2])
+    value = loss_method("cross_entropy").value(output, y, hyper("cross_entropy", smoothing=0.1))
+    assert math.isclose(float(value), math.log(4), rel_tol=1e-12)
+    # Logits (ln 3, 0), p = (3/4, 1/4): 0.9*(-ln 3/4) + 0.1*(-(ln 3/4 + ln 1/4)/2)
+    output = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)
+    value = loss_method("cross_entropy").value(
+        output, torch.tensor([0]), hyper("cross_entropy", smoothing=0.1)
+    )
+    by_hand = -0.9 * math.log(3 / 4) - 0.05 * (math.log(3 / 4) + math.log(1 / 4))
+    assert math.isclose(float(value), by_hand, rel_tol=1e-12)
