@@ -58,10 +58,8 @@ def auc(outputs: Tensor, targets: Tensor) -> float:
     """
     p, areas = torch.softmax(outputs.double(), -1), []
     for c in range(1, 2) if p.shape[-1] == 2 else range(p.shape[-1]):
-        hit, (_, place, count) = (
-            targets == c,
-            p[:, c].unique(return_inverse=True, return_counts=True),
-        )
+        hit = targets == c
+        _, place, count = p[:, c].unique(return_inverse=True, return_counts=True)
         ranks = (count.cumsum(0) - (count - 1) / 2)[place]  # tied scores share their mean rank
         n, m = int(hit.sum()), int((~hit).sum())
         if n and m:
@@ -139,8 +137,10 @@ def metric_for(name: str | None, target: str) -> Metric:
     return METRICS[name]
 
 
-def direction_of(name: str) -> str:
-    """Which way is better for a metric that may not be ours, from its name."""
+def direction_of(name: str, stated: object = None) -> str:
+    """Which way a metric of the user's is better: as stated, as known, or by its name."""
+    if stated is not None:
+        return "maximize" if stated else "minimize"
     if name in METRICS:
         return METRICS[name].direction
     words = name.lower().replace("/", "_").replace("-", "_").split("_")

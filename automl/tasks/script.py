@@ -8,6 +8,7 @@ command a training can be cut short, by running it again for longer; without, it
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shlex
 import signal
@@ -15,18 +16,21 @@ import string
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 from automl.errors import SpaceError, TaskError
 from automl.records import TaskCard, TaskSpec
 from automl.space.ranges import Range, parse_range
 from automl.space.tree import Space
 from automl.tasks.fitting import device_for
+from automl.tasks.metrics import direction_of
 from automl.tasks.task import Handle, LoopTask
-from automl.tasks.user_file import direction_of
 
 _LENGTHS = ("epochs", "steps")
 _FULL = 10  # epochs or steps of a full training, unless --epochs says otherwise
+_LOOK_SECONDS = 0.2  # between looks for a stop
 _STARTED = 20  # last lines of the command's output that are kept for a message
 
 
@@ -37,6 +41,8 @@ def open_command(spec: TaskSpec) -> LoopTask:
         TaskError: a placeholder without a range, a range without a placeholder, or a regex that
             finds nothing by its form.
     """
+    if spec.space is not None:
+        raise TaskError(f"--space {spec.space}: a command's ranges are given by --set")
     words = _words(spec.source)
     regex = _regex(spec.metric_regex)
     names = _placeholders(spec.source)
@@ -74,13 +80,18 @@ def open_command(spec: TaskSpec) -> LoopTask:
     def train(trial: Handle) -> None:
         values = {**trial.recipe, **dict.fromkeys(lengths, trial.stop)}
         command = [word.format(**values) for word in words]
-        trial.report(trial.stop, {metric: _result(command, regex)})
+        value = _result(command, regex, alive=lambda: trial.report(trial.start, {}))
+        trial.report(trial.stop, {metric: value})
 
     return LoopTask(card, train)
 
 
-def _result(command: list[str], regex: re.Pattern[str]) -> float:
+def _result(
+    command: list[str], regex: re.Pattern[str], *, alive: Callable[[], object] = lambda: None
+) -> float:
     """Run the command to its end; the last number that the regex found.
+
+    `alive` is called several times a second; when it raises, the command is ended.
 
     Raises:
         TaskError: it cannot be started, fails, or prints no match.
@@ -89,19 +100,33 @@ def _result(command: list[str], regex: re.Pattern[str]) -> float:
     try:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            start_new_session=True,  # so that what it starts itself can be ended with it
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )  # fmt: skip
     except OSError as error:
         raise TaskError(f"`{shown}` cannot be started: {error.strerror}") from None
     last: deque[str] = deque(maxlen=_STARTED)
     found: str | None = None
-    assert process.stdout is not None
-    with process.stdout as output:
-        for line in output:
-            last.append(line.rstrip())
-            for match in regex.finditer(line):
-                found = match.group(1)
-    code = process.wait()
+
+    def read() -> None:
+        nonlocal found
+        assert process.stdout is not None
+        with process.stdout as output:
+            for line in output:
+                last.append(line.rstrip())
+                for match in regex.finditer(line):
+                    found = match.group(1)
+
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            reader.join(_LOOK_SECONDS)
+            alive()
+    finally:
+        if reader.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
     said = next((line for line in reversed(last) if line.strip()), "nothing")
     if code != 0:
         raise TaskError(f"`{shown}` exited with code {code}; its last line: {said[:200]}")

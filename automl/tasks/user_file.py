@@ -37,11 +37,10 @@ from automl.space.overrides import narrowed
 from automl.space.ranges import Range, parse_range
 from automl.space.tree import Space
 from automl.tasks.fitting import Found, card_for, device_for, split_indices, three_splits
-from automl.tasks.metrics import METRICS, Metric, metric_for
+from automl.tasks.metrics import Metric, direction_of, metric_for
 from automl.tasks.task import LoopTask, ModelTask, Split, Task
 
 _EPOCHS = 20.0
-_LOWER_IS_BETTER = ("loss", "error", "err", "rmse", "mse", "mae", "perplexity", "bits", "nll")
 Evaluate = Callable[[Tensor, Tensor], dict[str, float]]
 
 
@@ -60,16 +59,6 @@ def open_user_file(spec: TaskSpec) -> Task:
     raise TaskError(
         f"{path.name}: no name 'model'; a task file has model, data, metric, or train(trial)"
     )
-
-
-def direction_of(name: str, stated: object = None) -> str:
-    """Which way a metric of the user's is better: as stated, as known, or by its name."""
-    if stated is not None:
-        return "maximize" if stated else "minimize"
-    if name in METRICS:
-        return METRICS[name].direction
-    lower = any(word in name.lower() for word in _LOWER_IS_BETTER)
-    return "minimize" if lower else "maximize"
 
 
 # A model ------------------------------------------------------------------------------------
@@ -100,18 +89,25 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         what = "None" if net is None else f"a {type(net).__name__}"
         raise TaskError(f"{path.name}:{line}: model(...) returned {what}, not a torch module")
     output = _forward(path, line, net, x[:2])
-    outputs = _outputs(path, line, output, y, target)
+    own_loss = _own_loss(module.loss) if hasattr(module, "loss") else None
+    if own_loss is None:
+        outputs = _outputs(path, line, output, y, target)
+    else:  # what fits together is the loss's to say
+        outputs = int(output.shape[-1]) if output.ndim > 1 else 1
     metric, evaluate = _metric(path, module, spec, target)
+    if own_loss is not None:
+        with blame(path, _line(module.loss), "loss fails"):
+            float(own_loss(output, y[:2], {}).mean())
+        _pairs(path, "loss", module.loss, output, y[:2])
     with blame(path, _line(module.metric), "metric fails"):
         evaluate(output, y[:2])
-    if hasattr(module, "loss"):
-        with blame(path, _line(module.loss), "loss fails"):
-            torch.as_tensor(module.loss(output, y[:2])).mean()
+    if callable(module.metric) and spec.metric is None:
+        _pairs(path, "metric", module.metric, output, y[:2])
     shape = Shape(
         _kind_of_input(x), tuple(x.shape[1:]), outputs, target,
         outputs if target == "tokens" else 0,
     )  # fmt: skip
-    kind = f"{outputs} classes" if target == "classes" else target
+    kind = f"{int(y.max()) + 1} classes" if target == "classes" else target
     found = Found(
         name=path.stem,
         shape=shape,
@@ -127,7 +123,6 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         built: nn.Module = make(**recipe.below("model."))
         return built
 
-    own_loss = _own_loss(module.loss) if hasattr(module, "loss") else None
     card = card_for(spec, found, metric.name, metric.direction, space)
     train, valid, test = splits["train"], splits["valid"], splits.get("test")
     return ModelTask(card, shape, train, valid, test, build, own_loss, evaluate)
@@ -136,7 +131,29 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
 def _own_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Hyper], Tensor]:
-    return lambda output, target, hyper: loss(output, target)
+    return lambda output, target, hyper: torch.as_tensor(loss(output, target))
+
+
+def _pairs(
+    path: Path, name: str, own: Callable[[Tensor, Tensor], object], output: Tensor, y: Tensor
+) -> None:
+    """Refuse a function that pairs each output with every target.
+
+    [n, 1] against [n] is no error in torch, it makes n x n differences. Both as [n] shows it.
+    """
+    if not y.is_floating_point() or output.numel() != len(y) or y.numel() != len(y):
+        return
+    outputs, targets = torch.tensor([0.1, 0.9]), torch.tensor([0.0, 1.0])
+    try:
+        found = torch.as_tensor(own(outputs.view_as(output), targets.view_as(y))).float().mean()
+        right = torch.as_tensor(own(outputs, targets)).float().mean()
+    except Exception:  # not made for [n] alone, so not taken in by it
+        return
+    if torch.isfinite(right) and not torch.allclose(found, right):
+        raise TaskError(
+            f"{path.name}:{_line(own)}: {name} pairs outputs of shape {tuple(output.shape)} with "
+            f"targets of shape {tuple(y.shape)} all with all; bring both to one shape first"
+        )
 
 
 def _arguments(path: Path, make: Callable[..., object], line: int) -> dict[str, Range]:
@@ -200,13 +217,16 @@ def _metric(path: Path, module: ModuleType, spec: TaskSpec, target: str) -> tupl
         except TaskError as error:
             place = "--metric" if spec.metric else f"{path.name}: metric"
             raise TaskError(f"{place}: {error}") from None
+        if metric.name == "loss" and hasattr(module, "loss"):
+            return metric, lambda o, t: {"loss": float(torch.as_tensor(module.loss(o, t)).mean())}
         return metric, lambda o, t: {metric.name: metric.value(o, t)}
     if not callable(own):
         raise TaskError(f"{path.name}: metric is a {type(own).__name__}; give a name or a function")
     name = getattr(own, "__name__", "metric")
     direction = direction_of(name, getattr(module, "maximize", None))
     metric = Metric(name, direction, (target,), own)
-    return metric, lambda o, t: {name: float(own(o, t))}
+    # On the CPU, so that it may use numpy.
+    return metric, lambda o, t: {name: float(own(o.cpu(), t.cpu()))}
 
 
 # Data ---------------------------------------------------------------------------------------
@@ -224,6 +244,7 @@ def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
         if hasattr(module, "test_data"):
             parts["test"] = module.test_data
         splits = {name: _split(path, name, pair) for name, pair in parts.items()}
+    splits = {n: _targets(s, flat=hasattr(module, "loss")) for n, s in splits.items()}
     train = splits["train"]
     assert train.x is not None
     assert train.y is not None
@@ -267,16 +288,32 @@ def _split(path: Path, name: str, pair: Any) -> Split:
         raise TaskError(f"{path.name}: data ({name}) has {len(x)} x, but {len(y)} y")
     if not torch.isfinite(x).all() or not torch.isfinite(y).all():
         raise TaskError(f"{path.name}: data ({name}) holds values that are not finite")
-    if y.is_floating_point() and y.ndim == 1:
-        y = y.unsqueeze(1)
+    if not y.is_floating_point() and y.numel() and int(y.min()) < 0:
+        raise TaskError(
+            f"{path.name}: data ({name}) holds the class {int(y.min())}; number classes from 0, "
+            "or give y as floats for regression"
+        )
+    if x.dtype in (torch.uint8, torch.bool):
+        x = x.float()  # pixels and marks; tokens come as int64
     return Split(x, y)
 
 
+def _targets(split: Split, *, flat: bool) -> Split:
+    """Targets as the loss takes them: one column for ours, as they were given for the user's."""
+    assert split.y is not None
+    y = split.y.to(torch.int64) if split.y.dtype in (torch.uint8, torch.bool) else split.y
+    if y.is_floating_point() and y.ndim == 1 and not flat:
+        y = y.unsqueeze(1)
+    return Split(split.x, y)
+
+
 def _tensor(part: Any) -> Tensor:
-    """float32, or int64 where the values are whole numbers."""
+    """float32, or int64 where the values are whole numbers; bytes and truth values stay."""
     if hasattr(part, "to_numpy"):
         part = part.to_numpy()
     tensor = torch.as_tensor(part)
+    if tensor.dtype in (torch.uint8, torch.bool):
+        return tensor
     return tensor.float() if tensor.is_floating_point() else tensor.to(torch.int64)
 
 
@@ -296,6 +333,8 @@ def _kind_of_input(x: Tensor) -> Literal["vector", "image", "tokens"]:
 
 
 def _loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
+    if spec.space is not None:
+        raise TaskError(f"--space {spec.space}: a loop's ranges stand in its file, as space = ...")
     named = getattr(module, "space", None)
     if not isinstance(named, Mapping) or not named:
         raise TaskError(
@@ -305,7 +344,8 @@ def _loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
     ranges: dict[str, Range] = {}
     for name, text in named.items():
         try:
-            ranges[str(name)] = parse_range(str(text))
+            options = text if isinstance(text, list | tuple) else [text]
+            ranges[str(name)] = parse_range("|".join(str(o) for o in options))
         except SpaceError as error:
             raise TaskError(f"{path.name}: space, {name}: {error}") from None
     metric = spec.metric or getattr(module, "metric", None)
