@@ -191,12 +191,18 @@ def main() -> None:
     names = ["optuna-tpe", "optuna-tpe+baseline", *args.strategies]
     found = np.zeros((len(names), len(tasks), args.seeds, len(args.fulls)))
     seconds = np.zeros(len(names))
-    for j, task in enumerate(tasks):
+    for j, task in enumerate(tasks):  # seeds differ between tasks, or all would share their luck
         problem = make(task)
         for i, name in enumerate(names):
             begun = time.process_time()
             for seed in range(args.seeds):
-                best = run(problem, name, fulls=max(args.fulls), seed=seed, workers=args.workers)
+                best = run(
+                    problem,
+                    name,
+                    fulls=max(args.fulls),
+                    seed=100 * j + seed,
+                    workers=args.workers,
+                )
                 found[i, j, seed] = [best[min(b, len(best)) - 1] for b in args.fulls]
             seconds[i] += time.process_time() - begun
         known = max(problem.best, float(found[:, j].max()))

@@ -7,7 +7,8 @@ import time
 import pytest
 from search_problems import ETA, FIRST, SPACE, STEPS, error
 
-from automl.search.portfolio import portfolio
+from automl.registry import family
+from automl.search.portfolio import ENTRIES, portfolio
 from automl.search.samplers.random import RandomSampler
 from automl.search.samplers.tpe import TpeSampler
 from automl.search.strategy import Strategy, make_strategy
@@ -129,3 +130,14 @@ def test_auto_trains_some_trials_to_the_end_whatever_they_show() -> None:
             whole += segment.start == 0 and segment.stop == STEPS
             strategy.tell(segment, {segment.stop: 0.5})
     assert 4 <= whole <= 15
+
+
+def test_the_portfolio_names_methods_and_values_that_exist() -> None:
+    for entry in ENTRIES:
+        for name, options in entry.items():
+            stage, *rest = name.split(".")
+            for option in options if isinstance(options, tuple) else (options,):
+                if rest:
+                    assert family(stage).get(rest[0]).ranges[rest[1]].contains(option)
+                else:
+                    assert set(str(option).split("+")) <= set(family(stage).names())

@@ -32,6 +32,7 @@ from automl.space.tree import Dimension, Point, Space
 
 _KEPT = 120  # finished trials after thinning out; at twice as many they are thinned out again
 _BEST = 30  # of these are the best ones
+_DRAWS = 4  # before a point is taken that was tried already
 
 
 class TpeSampler:
@@ -101,6 +102,7 @@ class _TreeTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
         self._rng_uniform = np.random.default_rng([seed, 1])
         self._tree = tuple(_groups(space))
         self._names = {d.name: _distribution(d.range) for d in space}
+        self._seen: set[tuple[tuple[str, Value], ...]] = set()
         self.planned: Point | None = None  # the next trial's point, when somebody else chose it
 
     def infer_relative_search_space(
@@ -112,7 +114,16 @@ class _TreeTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         if self.planned is not None:
-            return dict(self.planned)
+            point = dict(self.planned)
+        else:
+            for _ in range(_DRAWS):
+                point = self._draw(study, trial)
+                if tuple(point.items()) not in self._seen:
+                    break
+        self._seen.add(tuple(point.items()))
+        return point
+
+    def _draw(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         point: dict[str, Any] = {}
         for group in self._tree:
             if not group[0].active(point):
