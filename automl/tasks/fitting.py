@@ -98,13 +98,19 @@ def three_splits(x: Tensor, y: Tensor) -> dict[str, Split]:
 
 
 def split_indices(y: Tensor, shares: tuple[float, ...] = _SHARES) -> list[Tensor]:
-    """Indices of each share, drawn with a fixed seed; each class is shared out alike."""
+    """Indices of each share, drawn with a fixed seed.
+
+    Each class is shared out alike, and has at least one of its samples in the first share.
+    """
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     order = torch.randperm(len(y), generator=generator)
     if y.dtype == torch.int64 and y.ndim == 1:
-        order = order[torch.argsort(y[order], stable=True)]
-        # Dealt out in turn: neighbours in `order` are of one class, so each share gets its part.
-        order = order[torch.argsort(torch.arange(len(y)) % 10, stable=True)]
+        _, label, count = y.unique(return_inverse=True, return_counts=True)
+        order = order[label[order].argsort(stable=True)]  # class by class
+        label = label[order]
+        rank = torch.arange(len(y)) - (count.cumsum(0) - count)[label]
+        # How far along its class each sample stands: a cut takes the same part of every class.
+        order = order[((rank + 0.5) / count[label]).argsort(stable=True)]
     cuts = [round(sum(shares[: i + 1]) * len(y)) for i in range(len(shares) - 1)]
     parts = torch.tensor_split(order, cuts)
     return [part.sort().values for part in parts]

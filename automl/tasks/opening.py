@@ -37,16 +37,18 @@ def open_task(spec: TaskSpec) -> Task:
         from automl.tasks.images import open_images
 
         return open_images(spec)
-    if path.suffix in (".csv", ".tsv", ".parquet"):
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv", ".tab", ".parquet", ".pq"):
         from automl.tasks.table import open_table
 
         return open_table(spec)
-    if path.suffix == ".py":
+    if suffix == ".py":
         from automl.tasks.user_file import open_user_file
 
         return open_user_file(spec)
-    if path.suffix in (".txt", ".text", ".md"):
+    if suffix in (".txt", ".text", ".md"):
         from automl.tasks.text import open_text
 
         return open_text(spec)
-    raise TaskError(f"{spec.source}: do not know how to read '{path.suffix}'; give {_KINDS}")
+    found = f"'{path.suffix}'" if suffix else "a file without a suffix"
+    raise TaskError(f"{spec.source}: do not know how to read {found}; give {_KINDS}")
