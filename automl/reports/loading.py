@@ -11,31 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from automl.tasks.fitting import split_indices
-from automl.tasks.images import ImageFiles, _listed, _resident, _size, decode
+from automl.tasks.images import ImageFiles, _resident, _size, decode, split_files
 from automl.tasks.task import Split
 from automl.tasks.text import CONTEXT, _some, windows
 
 
 def image_splits(root: Path) -> dict[str, Split]:
     """Images [n, c, h, w], normalized by the training images, and their classes [n]."""
-    tested = {"train", "test"} <= {d.name for d in root.iterdir() if d.is_dir()}
-    files, labels, _ = _listed(root / "train" if tested else root)
-    side, mode = _size(files)
-    parts = split_indices(labels, (0.85, 0.15) if tested else (0.6, 0.2, 0.2))
-    names = ("train", "valid", "test")
-    of = {
-        n: ([files[i] for i in p.tolist()], labels[p]) for n, p in zip(names, parts, strict=False)
-    }
-    if tested:
-        of["test"] = _listed(root / "test")[:2]
-    sample = np.stack([decode(f, side, mode) for f in of["train"][0][:2000]])
+    found, _ = split_files(root)
+    side, mode = _size([file for files, _ in found.values() for file in files])
+    sample = np.stack([decode(f, side, mode) for f in found["train"][0][:2000]])
     scaled = torch.from_numpy(sample).float() / 255
     mean = scaled.mean((0, 2, 3)).view(-1, 1, 1)
     std = scaled.std((0, 2, 3)).view(-1, 1, 1).clamp_min(1e-3)
     return {
         name: _resident(ImageFiles(f, y, side=side, mode=mode, mean=mean, std=std))
-        for name, (f, y) in of.items()
+        for name, (f, y) in found.items()
     }
 
 

@@ -12,13 +12,12 @@ from automl.recipe import Recipe
 from automl.records import TaskCard, TaskSpec
 from automl.reports.sources import Root, root_of
 from automl.reports.train_script import Part, architecture
-from automl.tasks import images, table
+from automl.tasks import images, table, user_file
 from automl.tasks.digits import load_digits_tensors
 from automl.tasks.fitting import three_splits
 from automl.tasks.metrics import METRICS
 
 _LOADING = "automl.reports.loading"
-_USER_FILE = "automl.tasks.user_file"
 
 
 def part_for(spec: TaskSpec, card: TaskCard, recipe: Recipe) -> Part:
@@ -74,7 +73,7 @@ def _table(card: TaskCard, recipe: Recipe, load: str) -> Part:
 def _users_model(spec: TaskSpec, card: TaskCard, recipe: Recipe, file: str) -> Part:
     """Their model, data, metric and perhaps loss, by importing their file."""
     given = ", ".join(f"{n}={v!r}" for n, v in recipe.below("model.").items())
-    roots: list[Root] = [(_USER_FILE, "_loaded"), (_USER_FILE, "_splits")]
+    roots = [root_of(user_file._loaded), root_of(user_file._splits)]
     setup = f"FILE = {file}\ntask = _loaded(FILE)  # model, data and metric are yours"
     metric = "task.metric(outputs, targets)"
     if card.metric in METRICS:
@@ -83,7 +82,7 @@ def _users_model(spec: TaskSpec, card: TaskCard, recipe: Recipe, file: str) -> P
         ours = f"{known[1]}(outputs, targets)"
         metric = ours if spec.metric else f"{metric} if callable(task.metric) else {ours}"
     if not recipe.stage("loss"):
-        setup += "\n\n\ndef user_loss(output, target, hyper):\n    return task.loss(output, target)"
+        setup += "\n\n\ndef user_loss(output, target, hyper):\n    return torch.as_tensor(task.loss(output, target))"
     return Part(
         roots=tuple(roots),
         load="return _splits(FILE, task)",

@@ -135,11 +135,12 @@ def _table(folder: Path) -> None:
 
 def _images(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    for name, light in (("dark", 60), ("light", 190)):
-        (folder / "images" / name).mkdir(parents=True)
-        for i in range(30):
-            pixels = rng.normal(light, 30, (8, 8)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / "images" / name / f"{i}.png")
+    for place in ("images", "held/train", "held/test"):
+        for name, light in (("dark", 60), ("light", 190)):
+            (folder / place / name).mkdir(parents=True)
+            for i in range(30):
+                pixels = rng.normal(light, 30, (8, 8)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / place / name / f"{i}.png")
 
 
 MINE = """
@@ -177,6 +178,7 @@ TASKS = {
     "classes": ("table.csv", "class"),
     "values": ("table.csv", "value"),
     "images": ("images", None),
+    "held": ("held", None),
     "text": ("corpus.txt", None),
     "mine": ("mine.py", None),
 }
@@ -203,6 +205,7 @@ def test_each_kind_of_task_trains_in_its_script(
     assert figures["classes"]["test"] > 80
     assert figures["values"]["test"] < 8  # in the target's own unit, whose deviation is 21
     assert figures["images"]["test"] > 90
+    assert figures["held"]["test"] > 90
     assert figures["text"]["test"] < 4
     assert figures["mine"]["test"] > 0.85
     lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F,E9", str(tmp_path)]
@@ -215,6 +218,7 @@ def test_the_scripts_splits_are_the_tasks_own(
 ) -> None:
     loaded = {
         "images": loading.image_splits(place / "images"),
+        "held": loading.image_splits(place / "held"),
         "text": loading.text_splits(place / "corpus.txt"),
     }
     for name, splits in loaded.items():
