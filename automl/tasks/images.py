@@ -1,4 +1,4 @@
-"""A folder of images: one sub-folder a class, or train/ and test/ with a sub-folder a class each.
+"""A folder of images: a sub-folder a class; or train/ and test/, val/ or both, each with those.
 
 All images become one size, the most common one but at most 64 pixels a side, and are normalized
 by the mean and the deviation of the training images. They are kept in memory as floats while they
@@ -68,7 +68,7 @@ def decode(file: Path, side: int, mode: str) -> np.ndarray:
             if sized.size != (side, side):
                 sized = sized.resize((side, side), Image.Resampling.BILINEAR)
             pixels = np.array(sized, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError):
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):  # the last: a broken PNG
         raise TaskError(f"{file} is no image that can be read; repair or remove it") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -76,23 +76,9 @@ def decode(file: Path, side: int, mode: str) -> np.ndarray:
 def open_images(spec: TaskSpec) -> ModelTask:
     """The task of telling the folder's classes apart."""
     root = Path(spec.source)
-    inner = {d.name for d in root.iterdir() if d.is_dir()}
-    given_test = {"train", "test"} <= inner
-    files, labels, classes = _listed(root / "train" if given_test else root)
-    tested, test_labels, test_classes = (
-        _listed(root / "test") if given_test else ([], None, classes)
-    )
-    if test_classes != classes:
-        raise TaskError(f"{root}: the classes in test/ are not those in train/")
-    side, mode = _size(files)
+    of_split, classes = split_files(root)
+    side, mode = _size([file for files, _ in of_split.values() for file in files])
     channels = 1 if mode == "L" else 3
-    parts = split_indices(labels, (0.85, 0.15) if given_test else (0.6, 0.2, 0.2))
-    of_split = {
-        name: ([files[i] for i in part.tolist()], labels[part])
-        for name, part in zip(("train", "valid", "test"), parts, strict=False)
-    }
-    if test_labels is not None:
-        of_split["test"] = (tested, test_labels)
     count = sum(len(f) for f, _ in of_split.values())
     sample = np.stack([decode(f, side, mode) for f in of_split["train"][0][:2000]])
     scaled = torch.from_numpy(sample).float() / 255
@@ -117,8 +103,35 @@ def open_images(spec: TaskSpec) -> ModelTask:
     )
     task = model_task(spec, found)
     if splits["train"].x is None:  # no pixels to fingerprint: names and sizes stand for them
-        return _with_file_fingerprint(task, [*files, *tested])
+        return _with_file_fingerprint(task, [f for files, _ in of_split.values() for f in files])
     return task
+
+
+def split_files(root: Path) -> tuple[dict[str, tuple[list[Path], Tensor]], tuple[str, ...]]:
+    """Files and classes [n] by split, and the classes' names.
+
+    Beside train/, one folder (test/, or val/ as ImageNet has it) is the test split; of two, val/
+    validates. What the user did not split, we do.
+
+    Raises:
+        TaskError: too few classes or images, or classes that differ between the folders.
+    """
+    inner = {d.name for d in root.iterdir() if d.is_dir()}
+    validation = [n for n in ("val", "valid", "validation") if n in inner][:1]
+    held = [*validation, *(["test"] if "test" in inner else [])] if "train" in inner else []
+    files, labels, classes = _listed(root / "train" if held else root)
+    shares = {0: (0.6, 0.2, 0.2), 1: (0.85, 0.15)}.get(len(held), (1.0,))
+    names = ("train", "valid", "test")
+    of_split = {
+        name: ([files[i] for i in part.tolist()], labels[part])
+        for name, part in zip(names, split_indices(labels, shares), strict=False)
+    }
+    for name, folder in zip(names[3 - len(held) :], held, strict=True):
+        own, own_labels, own_classes = _listed(root / folder)
+        if own_classes != classes:
+            raise TaskError(f"{root}: the classes in {folder}/ are not those in train/")
+        of_split[name] = (own, own_labels)
+    return of_split, classes
 
 
 def _resident(files: ImageFiles) -> Split:
