@@ -18,6 +18,11 @@ from automl.tasks.fitting import three_splits
 from automl.tasks.metrics import METRICS
 
 _LOADING = "automl.reports.loading"
+_USERS_LOSS = """
+
+
+def user_loss(output, target, hyper):
+    return torch.as_tensor(task.loss(output, target))"""
 
 
 def part_for(spec: TaskSpec, card: TaskCard, recipe: Recipe) -> Part:
@@ -82,7 +87,7 @@ def _users_model(spec: TaskSpec, card: TaskCard, recipe: Recipe, file: str) -> P
         ours = f"{known[1]}(outputs, targets)"
         metric = ours if spec.metric else f"{metric} if callable(task.metric) else {ours}"
     if not recipe.stage("loss"):
-        setup += "\n\n\ndef user_loss(output, target, hyper):\n    return torch.as_tensor(task.loss(output, target))"
+        setup += _USERS_LOSS
     return Part(
         roots=tuple(roots),
         load="return _splits(FILE, task)",
