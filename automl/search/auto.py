@@ -3,33 +3,28 @@
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
-    from there    TPE, a tenth of the points at random, one trial in seven to the end,
-                  the rest under cautious ASHA
+    from there    TPE; one trial in seven to the end, the others under cautious ASHA
 
-Random points keep the model honest where it has never looked. Trials that are never stopped are
-the insurance against tasks whose early losses mislead, and the only ones that show it.
-`benchmarks/search.py` has the figures.
+Trials that are never stopped are the insurance against tasks whose early losses mislead, and the
+only ones that show it. A share of random points beside TPE's was tried and gained nothing on 23
+LCBench tasks (`benchmarks/search.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from automl.search.paired import Suggestion
 from automl.search.samplers.tpe import TpeSampler
-from automl.space.ranges import Value
 from automl.space.tree import Point, Space
 
 _PORTFOLIO_SHARE = 0.2  # of the budget
-_RANDOM_SHARE = 0.1
 _FULL_EVERY = 7
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 
 
 class AutoSampler:
-    """The portfolio, then TPE with a share of random points."""
+    """The portfolio, then TPE."""
 
     def __init__(
         self,
@@ -41,9 +36,7 @@ class AutoSampler:
         first_rung: float,
     ) -> None:
         """`first_rung` is the cost of a trial that is stopped there, in full trainings."""
-        self._space = space
         self._tpe = TpeSampler(space, seed=seed)
-        self._rng = np.random.default_rng([seed, 2])
         share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
         self._portfolio = list(portfolio)[: int(share / first_rung)]
         self._full = _affordable(share, len(self._portfolio), first_rung)
@@ -57,10 +50,6 @@ class AutoSampler:
             self._tpe.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
         full = (index - len(self._portfolio)) % _FULL_EVERY == _FULL_EVERY - 1
-        if self._rng.random() < _RANDOM_SHARE:
-            drawn: dict[str, Value] = self._space.sample(self._rng)
-            self._tpe.adopt(trial, drawn)
-            return Suggestion(drawn, full=full)
         return Suggestion(self._tpe.suggest(trial).point, full=full)
 
     def adopt(self, trial: int, point: Point) -> None:
