@@ -5,9 +5,8 @@ and each group that is open is drawn jointly (multivariate TPE) from the trials 
 Trials that run are taken for bad ones until they report (constant liar), so that several workers
 spread out. Every trial counts with its latest loss: one that waits at a rung is already known.
 
-TPE looks at the best tenth of the trials, 25 at most, against the others. Of long histories only
-`_KEPT` trials are shown to it: the best ones as they are, the others thinned out evenly, which
-leaves the first density as it was, and bounds the time of an ask.
+TPE compares the best tenth of the trials (25 at most) with the others. Of long histories it is
+shown the best trials and an even selection of the others, which bounds the time of an ask.
 Source: Bergstra et al. 2011, NeurIPS 24; Optuna 5.0.
 """
 
