@@ -3,7 +3,8 @@
     model     a class or function that returns a torch module; arguments annotated with a range
               are searched:  def model(width: "log 16..256" = 64, act: "relu|gelu" = "relu")
     data      (x, y); or ((x, y), (x, y)) and perhaps a third pair for train, validation and
-              test; or a dict of such pairs; or a function that returns one of these
+              test; or a dict of such pairs; or a torch dataset instead of a pair; or a
+              function that returns one of these
     metric    a name ("accuracy", "rmse" ...) or metric(outputs, targets) -> float
     optional  loss(output, target), test_data, epochs, batch_size, maximize = False
 
@@ -31,14 +32,20 @@ from torch import Tensor, nn
 from automl.errors import SpaceError, TaskError
 from automl.methods.stages import Hyper, Shape
 from automl.recipe import Recipe
-from automl.records import TaskCard, TaskSpec
+from automl.records import TaskSpec
 from automl.space.files import load_space
-from automl.space.overrides import narrowed
-from automl.space.ranges import Range, parse_range
-from automl.space.tree import Space
-from automl.tasks.fitting import Found, card_for, device_for, split_indices, three_splits
+from automl.space.ranges import Choice, Range, parse_range
+from automl.tasks.fitting import Found, card_for, split_indices
 from automl.tasks.metrics import Metric, direction_of, metric_for
-from automl.tasks.task import LoopTask, ModelTask, Split, Task
+from automl.tasks.task import ModelTask, Split, Task
+from automl.tasks.user_dataset import (
+    first_samples,
+    is_dataset,
+    parts_of,
+    read_dataset,
+    user_tensor,
+)
+from automl.tasks.user_loop import loop_task, setting
 
 _EPOCHS = 20.0
 Evaluate = Callable[[Tensor, Tensor], dict[str, float]]
@@ -55,7 +62,7 @@ def open_user_file(spec: TaskSpec) -> Task:
     if hasattr(module, "model"):
         return _model_task(spec, path, module)
     if hasattr(module, "train"):
-        return _loop_task(spec, path, module)
+        return loop_task(spec, path, module)
     raise TaskError(
         f"{path.name}: no name 'model'; a task file has model, data, metric, or train(trial)"
     )
@@ -70,19 +77,27 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
             raise TaskError(
                 f"{path.name}: no name '{name}'; a task file has model, data and metric"
             )
+    if callable(getattr(module, "augment", None)):
+        raise TaskError(
+            f"{path.name}:{_line(module.augment)}: augment is not used; choose augmentation with "
+            "--set batch=none,flip_crop, or draw it in a torch dataset"
+        )
     splits = _splits(path, module)
-    x, y = splits["train"].x, splits["train"].y
-    assert x is not None
-    assert y is not None
+    with blame(path, _line(module.data), "data cannot be read"):
+        x, y = first_samples(splits["train"], 256)
     target = _kind_of_target(y)
     line = _line(module.model)
     make = module.model
     searched = _arguments(path, make, line)
-    given = [f"batch_size={module.batch_size}"] if hasattr(module, "batch_size") else []
+    extra = dict(searched)
+    batch_size = int(setting(path, module, "batch_size", 64, at_least=1))
+    if hasattr(module, "batch_size") and spec.space is None:
+        sizes = dict.fromkeys((max(batch_size // 2, 1), batch_size, 2 * batch_size))
+        extra["batch_size"] = Choice(list(sizes), default=batch_size)
     loss = "loss=mse,huber" if target == "values" else "loss=cross_entropy"
     mixing = ["batch=none,mixup"] if x.is_floating_point() and target != "tokens" else []
-    sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *given, *spec.sets]
-    space = load_space(spec.space or "training", sets=sets, extra=searched)
+    sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *spec.sets]
+    space = load_space(spec.space or "training", sets=sets, extra=extra)
     with blame(path, line, "model(...) fails"):
         net = make(**{n[len("model.") :]: r.default for n, r in searched.items()})
     if not isinstance(net, nn.Module):
@@ -108,14 +123,15 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         outputs if target == "tokens" else 0,
     )  # fmt: skip
     kind = f"{int(y.max()) + 1} classes" if target == "classes" else target
+    count = len(splits["train"])
     found = Found(
         name=path.stem,
         shape=shape,
         splits=splits,
-        about=f"{path.name}: {len(x):,} training samples of {_by(x.shape[1:])}, {kind}",
+        about=f"{path.name}: {count:,} training samples of {_by(x.shape[1:])}, {kind}",
         space="training",
-        epochs=float(getattr(module, "epochs", _EPOCHS)),
-        batch_size=int(getattr(module, "batch_size", 64)),
+        epochs=setting(path, module, "epochs", _EPOCHS, at_least=0.01),
+        batch_size=batch_size,
         code_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
     )
 
@@ -201,6 +217,8 @@ def _outputs(path: Path, line: int, output: Tensor, y: Tensor, target: str) -> i
             )
         return int(y.shape[1])
     classes = int(y.max()) + 1
+    if target == "classes" and bool((y == y[0]).all()):
+        raise TaskError(f"{path.name}: data holds only one class, {int(y[0])}; at least two")
     if output.shape[:-1] != y[:2].shape or output.shape[-1] < classes:
         raise TaskError(
             f"{place}: the model returned a {shape} output for 2 samples, but the data has "
@@ -243,19 +261,18 @@ def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
         parts = _parts(path, data)
         if hasattr(module, "test_data"):
             parts["test"] = module.test_data
-        splits = {name: _split(path, name, pair) for name, pair in parts.items()}
-    splits = {n: _targets(s, flat=hasattr(module, "loss")) for n, s in splits.items()}
+        flat = hasattr(module, "loss")
+        splits = {name: _split(path, name, pair, flat=flat) for name, pair in parts.items()}
     train = splits["train"]
-    assert train.x is not None
-    assert train.y is not None
     if len(train) < 10:
         raise TaskError(f"{path.name}: data holds {len(train)} samples; at least 10")
+    # Classes that are read only when asked for cannot be shared out alike.
+    labels = torch.zeros(len(train)) if train.y is None else train.y
     if set(splits) == {"train"}:
-        return three_splits(train.x, train.y)
+        cut = parts_of(train, split_indices(labels))
+        return dict(zip(("train", "valid", "test"), cut, strict=True))
     if "valid" not in splits:
-        a, b = split_indices(train.y, (0.8, 0.2))
-        splits["train"] = Split(train.x[a], train.y[a])
-        splits["valid"] = Split(train.x[b], train.y[b])
+        splits["train"], splits["valid"] = parts_of(train, split_indices(labels, (0.8, 0.2)))
     return splits
 
 
@@ -269,11 +286,15 @@ def _parts(path: Path, data: Any) -> dict[str, Any]:
                 f"{path.name}: data has the keys {', '.join(renamed)}; use train, valid, test"
             )
         return renamed
+    if is_dataset(data):
+        return {"train": data}
     if not isinstance(data, tuple | list):
         raise TaskError(
             f"{path.name}: data is a {type(data).__name__}; give (x, y), or one such pair a split"
         )
-    if all(isinstance(part, tuple | list) and len(part) == 2 for part in data) and len(data) <= 3:
+    if len(data) <= 3 and all(
+        is_dataset(part) or (isinstance(part, tuple | list) and len(part) == 2) for part in data
+    ):
         return dict(zip(names, data, strict=False))
     if len(data) == 2:
         return {"train": data}
@@ -282,8 +303,15 @@ def _parts(path: Path, data: Any) -> dict[str, Any]:
     )
 
 
-def _split(path: Path, name: str, pair: Any) -> Split:
-    x, y = (_tensor(part) for part in pair)
+def _split(path: Path, name: str, pair: Any, *, flat: bool) -> Split:
+    """One split; `flat`: real targets stay as they were given, for a loss of the user's."""
+    if is_dataset(pair):
+        read = read_dataset(pair, column=not flat)
+        if read.x is None or read.y is None:
+            return read
+        x, y = read.x, read.y
+    else:
+        x, y = (user_tensor(part) for part in pair)
     if len(x) != len(y):
         raise TaskError(f"{path.name}: data ({name}) has {len(x)} x, but {len(y)} y")
     if not torch.isfinite(x).all() or not torch.isfinite(y).all():
@@ -295,7 +323,7 @@ def _split(path: Path, name: str, pair: Any) -> Split:
         )
     if x.dtype in (torch.uint8, torch.bool):
         x = x.float()  # pixels and marks; tokens come as int64
-    return Split(x, y)
+    return _targets(Split(x, y), flat=flat)
 
 
 def _targets(split: Split, *, flat: bool) -> Split:
@@ -305,16 +333,6 @@ def _targets(split: Split, *, flat: bool) -> Split:
     if y.is_floating_point() and y.ndim == 1 and not flat:
         y = y.unsqueeze(1)
     return Split(split.x, y)
-
-
-def _tensor(part: Any) -> Tensor:
-    """float32, or int64 where the values are whole numbers; bytes and truth values stay."""
-    if hasattr(part, "to_numpy"):
-        part = part.to_numpy()
-    tensor = torch.as_tensor(part)
-    if tensor.dtype in (torch.uint8, torch.bool):
-        return tensor
-    return tensor.float() if tensor.is_floating_point() else tensor.to(torch.int64)
 
 
 def _kind_of_target(y: Tensor) -> Literal["classes", "values", "tokens"]:
@@ -327,62 +345,6 @@ def _kind_of_input(x: Tensor) -> Literal["vector", "image", "tokens"]:
     if not x.is_floating_point():
         return "tokens"
     return "image" if x.ndim == 4 else "vector"
-
-
-# A loop of the user's own -------------------------------------------------------------------
-
-
-def _loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
-    if spec.space is not None:
-        raise TaskError(f"--space {spec.space}: a loop's ranges stand in its file, as space = ...")
-    named = getattr(module, "space", None)
-    if not isinstance(named, Mapping) or not named:
-        raise TaskError(
-            f"{path.name}: train(trial) needs a space beside it: "
-            'space = {"lr": "log 1e-5..1e-1 = 1e-3"}'
-        )
-    ranges: dict[str, Range] = {}
-    for name, text in named.items():
-        try:
-            options = text if isinstance(text, list | tuple) else [text]
-            ranges[str(name)] = parse_range("|".join(str(o) for o in options))
-        except SpaceError as error:
-            raise TaskError(f"{path.name}: space, {name}: {error}") from None
-    metric = spec.metric or getattr(module, "metric", None)
-    if not isinstance(metric, str):
-        raise TaskError(
-            f"{path.name}: no metric; say which reported name counts: metric = 'accuracy'"
-        )
-    steps = int(spec.epochs or module.__dict__.get("steps", 1))
-    if steps < 1:
-        raise TaskError(f"{path.name}: steps = {steps}; a full training has at least 1")
-    card = TaskCard(
-        name=path.stem,
-        kind="loop",
-        metric=metric,
-        direction=direction_of(metric, getattr(module, "maximize", None)),
-        space=with_sets(Space(ranges), spec.sets).to_json(),
-        steps=steps,
-        eval_steps=1,
-        batch_size=1,
-        about=f"{path.name}: a training loop of your own, {steps} steps",
-        code_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-        device=device_for(spec),
-    )
-    return LoopTask(card, module.train)
-
-
-def with_sets(space: Space, sets: tuple[str, ...]) -> Space:
-    """A space without stages, with `--set` applied."""
-    for text in sets:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SpaceError(f"--set {text}: write NAME=VALUE, NAME=LOW..HIGH or NAME=A,B")
-        try:
-            space = narrowed(space, name.strip(), value.strip())
-        except SpaceError as error:
-            raise SpaceError(f"--set {name.strip()}: {error}") from None
-    return space
 
 
 # The user's lines ---------------------------------------------------------------------------
