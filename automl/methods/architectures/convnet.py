@@ -1,6 +1,6 @@
 """Convnet: blocks of 3x3 convolution, norm and ReLU, the image halved between them.
 
-    h = maxpool(relu(norm(conv3x3(h)))),  channels width, 2*width, 4*width ...
+    h = maxpool(relu(norm(conv3x3(h)))),  `depth` times;  channels width, 2*width, 4*width, 4*width
     output = W dropout(mean of h over the image) + b
 
 Halving stops at 2x2 pixels, so it suits images from 8x8 upwards. Small and fast on a CPU.

@@ -2,7 +2,8 @@
 
     z, r = sigmoid(W x + U h)          update and reset
     n = tanh(W x + r*(U h))
-    h = (1 - z)*n + z*h                `depth` layers, `width` wide;  output = W h
+    h = (1 - z)*n + z*h                `depth` layers, `width` wide, dropout between them
+    output = W dropout(h) + b
 
 Reads left to right with a memory of fixed size. Clip its gradients; it likes a larger rate than
 a transformer.

@@ -18,7 +18,7 @@ from automl.methods.stages import Architecture, Shape
 from automl.space.ranges import Choice, Float, Int
 
 
-class ResidualBlock(nn.Module):
+class ResnetBlock(nn.Module):
     """x + branch(x), in new channels and with a stride where asked."""
 
     def __init__(self, channels: int, out: int, *, stride: int, norm: str) -> None:
@@ -53,7 +53,7 @@ def resnet(shape: Shape, *, width: int, depth: int, norm: str, dropout: float) -
     for stage in range(3):
         for block in range(depth):
             out, stride = width * 2**stage, 2 if stage and not block else 1
-            layers.append(ResidualBlock(channels, out, stride=stride, norm=norm))
+            layers.append(ResnetBlock(channels, out, stride=stride, norm=norm))
             channels = out
     head = [resnet_norm(norm, channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *head, nn.Dropout(dropout), nn.Linear(channels, shape.outputs))

@@ -1,11 +1,12 @@
 """Transformer: a small causal language model with pre-norm blocks.
 
     h = E[token] + P[place]
-    h = h + attention(norm(h)),  each place sees itself and what stands before
-    h = h + W2 gelu(W1 norm(h)),  4*width wide,  `depth` times
+    h = h + dropout(attention(norm(h))),  each place sees itself and what stands before
+    h = h + dropout(W2 gelu(W1 norm(h))),  4*width wide,  `depth` times
     output = W norm(h)
 
-Needs warmup; its matrices are what Muon was made for. Heads are 16 wide or wider.
+Attention has `heads` heads, each width/heads wide. Needs warmup; its matrices are what Muon was
+made for.
 Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745.
 """
 
@@ -19,7 +20,7 @@ from automl.methods.stages import Architecture, Shape
 from automl.space.ranges import Choice, Float, Int
 
 
-class CausalBlock(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a feed-forward layer, each with its norm and its shortcut."""
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
@@ -42,14 +43,14 @@ class CausalBlock(nn.Module):
         return out
 
 
-class CausalTransformer(nn.Module):
+class TransformerModel(nn.Module):
     """Tokens [b, t] int64 -> logits of the next token [b, t, vocabulary]."""
 
     def __init__(self, shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.token = nn.Embedding(shape.vocabulary, width)
         self.place = nn.Embedding(shape.features[0], width)
-        blocks = [CausalBlock(width, heads=heads, dropout=dropout) for _ in range(depth)]
+        blocks = [TransformerBlock(width, heads=heads, dropout=dropout) for _ in range(depth)]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, shape.outputs, bias=False)
@@ -64,7 +65,7 @@ class CausalTransformer(nn.Module):
 
 
 def transformer(shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> nn.Module:
-    return CausalTransformer(shape, width=width, depth=depth, heads=heads, dropout=dropout)
+    return TransformerModel(shape, width=width, depth=depth, heads=heads, dropout=dropout)
 
 
 METHOD = Architecture(
