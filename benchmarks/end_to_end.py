@@ -5,7 +5,8 @@
     python benchmarks/end_to_end.py digits                  CPU seconds until 98.5 % test accuracy
 
 For each seed `automl tune` runs first, with its default strategy and one worker, and all the CPU
-seconds of its process tree are counted: driver, worker, verdict, report. The Optuna script
+seconds of its process tree are counted: driver, worker, verdict, report. On images it too is held to
+plain convnets, so that training methods are compared and not networks. The Optuna script
 (optuna_script.py) then gets the same CPU seconds. Ours is judged by the mean test value of its
 winner over fresh seeds; Optuna's by the test value of the trial with the best validation value.
 DATA is a folder that holds cifar10_subset/cifar10_jpeg.npz and timeseries/ETTh1.csv.
@@ -41,6 +42,9 @@ def cifar16(data: Path, folder: Path) -> list[str]:
             place.mkdir(parents=True, exist_ok=True)
             Image.open(jpeg).resize((16, 16), Image.Resampling.BOX).save(place / f"{i:05d}.png")
     return [str(folder / "cifar16")]
+
+
+OURS = {"cifar16": ["--set", "architecture=convnet"], "table": [], "digits": []}
 
 
 def table(data: Path, folder: Path) -> list[str]:
@@ -93,6 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the data sets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", default="20full")
+    parser.add_argument("--our-epochs", type=float, help="of a full training of automl's")
     parser.add_argument("--epochs", type=int, default=10, help="of the Optuna script's trainings")
     parser.add_argument("--pruner", choices=["median", "hyperband"], default="median")
     args = parser.parse_args()
@@ -106,7 +111,9 @@ def main() -> None:
         mine: list[float] = []
         theirs: list[float] = []
         for seed in range(args.seeds):
-            verdict, cpu = ours(task, seed, args.budget, folder / "runs")
+            length = ["--epochs", str(args.our_epochs)] if args.our_epochs else []
+            extra = [*OURS[args.task], *length]
+            verdict, cpu = ours([*task, *extra], seed, args.budget, folder / "runs")
             lines = optuna(task, seed, cpu, args.epochs, args.pruner)
             mine.append(verdict["winner"]["test"]["mean"])
             theirs.append(lines[-1]["test"])
