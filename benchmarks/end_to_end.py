@@ -5,8 +5,8 @@
     python benchmarks/end_to_end.py digits                  CPU seconds until 98.5 % test accuracy
 
 For each seed `automl tune` runs first, with its default strategy and one worker, and all the CPU
-seconds of its process tree are counted: driver, worker, verdict, report. On images it too is held to
-plain convnets, so that training methods are compared and not networks. The Optuna script
+seconds of its process tree are counted: driver, worker, verdict, report. On images it too is
+held to plain convnets, so that training methods are compared and not networks. The Optuna script
 (optuna_script.py) then gets the same CPU seconds. Ours is judged by the mean test value of its
 winner over fresh seeds; Optuna's by the test value of the trial with the best validation value.
 DATA is a folder that holds cifar10_subset/cifar10_jpeg.npz and timeseries/ETTh1.csv.

@@ -120,7 +120,9 @@ OPENED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "unknown space file": (nothing, ["digits", "--space", "gone.toml"], "gone.toml"),
     "broken TOML": (space("[space\n"), ["digits", "--space", "space.toml"], "space.toml"),
-    "space without a table": (space("about = 'x'\n"), ["digits", "--space", "space.toml"], "[space]"),
+    "space without a table": (
+        space("about = 'x'\n"), ["digits", "--space", "space.toml"], "[space]",
+    ),
     "unknown method": (
         space("[space]\noptimizer = ['adamww']\n"), ["digits", "--space", "space.toml"],
         "nearest: 'adamw'",
