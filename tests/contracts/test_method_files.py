@@ -14,10 +14,11 @@ from types import CodeType, FunctionType
 import pytest
 
 import automl.methods
-from automl.registry import family
+from automl.methods.stages import Batch
+from automl.registry import FAMILIES, family
 
 FOLDER = Path(automl.methods.__file__).parent
-KEYS = ("gradient", "transform", "optimizer", "schedule", "averaging")
+KEYS = tuple(FAMILIES)
 FILES = [(key, name) for key in KEYS for name in family(key).names()]
 every_file = pytest.mark.parametrize(("key", "name"), FILES)
 
@@ -35,7 +36,8 @@ def _alone(key: str, name: str) -> dict[str, object]:
         if not (isinstance(node, ast.ImportFrom) and str(node.module).startswith("automl"))
         and not _is_method(node)
     ]
-    space: dict[str, object] = {"__name__": name}
+    # The script carries the record that augmentation returns beside the method's functions.
+    space: dict[str, object] = {"__name__": name, **({"Batch": Batch} if key == "batch" else {})}
     exec(compile(tree, f"{name}.py", "exec"), space)
     return space
 
