@@ -92,11 +92,12 @@ def open_images(spec: TaskSpec) -> ModelTask:
         splits = {name: _resident(files) for name, files in sets.items()}
     else:
         splits = {name: Split(dataset=files) for name, files in sets.items()}
+    capped = " (larger ones made smaller)" if side == _LARGEST_SIDE else ""
     found = Found(
         name=root.resolve().name,
         shape=Shape("image", (channels, side, side), len(classes), "classes"),
         splits=splits,
-        about=f"{count:,} images as {side}x{side} pixels, {len(classes)} classes",
+        about=f"{count:,} images as {side}x{side} pixels{capped}, {len(classes)} classes",
         space="vision",
         epochs=15,
         classes=classes,

@@ -3,11 +3,13 @@
 Each placeholder is a hyperparameter with its range in `--set lr="log 1e-5..1e-1 = 1e-3"`. The last
 match of the regex in what the command prints is the result. With {epochs} or {steps} in the
 command a training can be cut short, by running it again for longer; without, it is one step.
+A command that prints one result an epoch, or step, gives its whole curve.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import re
 import shlex
@@ -73,23 +75,26 @@ def open_command(spec: TaskSpec) -> LoopTask:
         eval_steps=1,
         batch_size=1,
         about=f"`{spec.source}`",
+        code_fingerprint=_fingerprint(spec.source, words),
         resumable=False,
         device=device_for(spec),
     )
 
     def train(trial: Handle) -> None:
-        values = {**trial.recipe, **dict.fromkeys(lengths, trial.stop)}
-        command = [word.format(**values) for word in words]
-        value = _result(command, regex, alive=lambda: trial.report(trial.start, {}))
-        trial.report(trial.stop, {metric: value})
+        filled = {**trial.recipe, **dict.fromkeys(lengths, trial.stop)}
+        command = [word.format(**filled) for word in words]
+        values = _results(command, regex, alive=lambda: trial.report(trial.start, {}))
+        whole = len(values) == trial.stop  # one result a step: the curve
+        for step, value in enumerate(values, start=1) if whole else [(trial.stop, values[-1])]:
+            trial.report(step, {metric: value})
 
     return LoopTask(card, train)
 
 
-def _result(
+def _results(
     command: list[str], regex: re.Pattern[str], *, alive: Callable[[], object] = lambda: None
-) -> float:
-    """Run the command to its end; the last number that the regex found.
+) -> list[float]:
+    """Run the command to its end; the numbers that the regex found, at least one.
 
     `alive` is called several times a second; when it raises, the command is ended.
 
@@ -106,16 +111,14 @@ def _result(
     except OSError as error:
         raise TaskError(f"`{shown}` cannot be started: {error.strerror}") from None
     last: deque[str] = deque(maxlen=_STARTED)
-    found: str | None = None
+    found: list[str] = []
 
     def read() -> None:
-        nonlocal found
         assert process.stdout is not None
         with process.stdout as output:
             for line in output:
                 last.append(line.rstrip())
-                for match in regex.finditer(line):
-                    found = match.group(1)
+                found.extend(match.group(1) for match in regex.finditer(line))
 
     reader = Thread(target=read, daemon=True)
     reader.start()
@@ -130,17 +133,31 @@ def _result(
     said = next((line for line in reversed(last) if line.strip()), "nothing")
     if code != 0:
         raise TaskError(f"`{shown}` exited with code {code}; its last line: {said[:200]}")
-    if found is None:
+    if not found:
         raise TaskError(
             f"--metric-regex '{regex.pattern}' matches nothing that `{shown}` printed; "
             f"its last line: {said[:200]}"
         )
+    numbers = [_number(text) for text in found]
+    if numbers[-1] is None:
+        raise TaskError(f"--metric-regex '{regex.pattern}' found '{found[-1]}', which is no number")
+    return [number for number in numbers if number is not None]
+
+
+def _number(text: str | None) -> float | None:
     try:
-        return float(found)
+        return float(text or "")
     except ValueError:
-        raise TaskError(
-            f"--metric-regex '{regex.pattern}' found '{found}', which is no number"
-        ) from None
+        return None
+
+
+def _fingerprint(command: str, words: list[str]) -> str:
+    """Content hash of the command and of the files that it names, 16 hex digits."""
+    digest = hashlib.sha256(command.encode())
+    for word in words:
+        if Path(word).is_file() and word.endswith((".py", ".sh")):
+            digest.update(Path(word).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _die_with_parent() -> None:

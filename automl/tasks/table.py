@@ -31,6 +31,7 @@ _LEAST_ROWS = 20
 _MOST_CLASSES = 20  # distinct whole numbers of a target that still count as classes
 _MOST_LEVELS = 32  # categories of a column that get a feature of their own
 _MOSTLY = 0.95  # share of texts that must read as numbers or dates for a column to be that
+_RARE = 0.2  # of an equal share: a class below is named as rare
 _SEEN = (40_000, 1_000_000)  # samples in a full training, at least and at most
 _EPOCHS = 20
 
@@ -59,17 +60,33 @@ def open_table(spec: TaskSpec) -> ModelTask:
     assert train.x is not None
     width, classes = train.x.shape[1], table.classes
     goal = f"{len(classes)} classes" if classes else f"regression of {spec.target}"
+    rare = _rarest(table)
     seen = min(max(_EPOCHS * len(train), _SEEN[0]), _SEEN[1])
     found = Found(
         name=path.name.split(".")[0],
         shape=Shape("vector", (width,), len(classes) or 1, "classes" if classes else "values"),
         splits=table.splits,
-        about="; ".join([f"{table.rows:,} rows, {width} features, {goal}", *table.notes]),
+        about="; ".join([f"{table.rows:,} rows, {width} features, {goal}", *table.notes, *rare]),
         space="table",
         epochs=seen / len(train),
         classes=classes,
     )
     return model_task(spec, found, evaluate=None if classes else _in_units(table.mean, table.std))
+
+
+def _rarest(table: Table) -> list[str]:
+    """A note where guessing the frequent classes alone would look good."""
+    y = table.splits["train"].y
+    if not table.classes or y is None:
+        return []
+    shares = torch.bincount(y, minlength=len(table.classes)) / len(y)
+    least = int(shares.argmin())
+    if shares[least] >= _RARE / len(table.classes):
+        return []
+    return [
+        f"class '{table.classes[least]}' has {shares[least]:.2g} of the rows: "
+        "think of --metric balanced_accuracy"
+    ]
 
 
 def _in_units(

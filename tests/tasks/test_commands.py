@@ -42,6 +42,23 @@ def test_the_last_match_counts(tmp_path: Path) -> None:
     assert [(s, m["val/accuracy"]) for s, m in report.curve] == [(1, 0.9)]
 
 
+def test_one_match_a_step_is_the_whole_curve(tmp_path: Path) -> None:
+    command = "sh -c 'for i in $(seq {epochs}); do echo acc=0.$i; done; true {lr}'"
+    report = result(opened(command), tmp_path, steps=4)
+    curve = [(s, m["val/metric"]) for s, m in report.curve]
+    assert curve == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+def test_a_changed_script_changes_the_fingerprint(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("print('acc=1')\n")
+    command = f"python {script} {{lr}}"
+    first = opened(command).card.code_fingerprint
+    assert opened(command).card.code_fingerprint == first
+    script.write_text("print('acc=2')\n")
+    assert opened(command).card.code_fingerprint != first
+
+
 def test_placeholders_are_filled_with_the_recipe_and_the_length(tmp_path: Path) -> None:
     task = opened("echo acc={epochs}{lr}", epochs=30.0, sets=("lr=0.5|0.25",))
     assert task.card.steps == 30

@@ -196,6 +196,16 @@ def test_a_full_training_sees_tens_of_thousands_of_rows_however_small_the_table(
     assert 10 <= card.steps / card.eval_steps <= 20
 
 
+def test_a_rare_class_is_named_with_a_metric_for_it(tmp_path: Path) -> None:
+    table = frame()
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert "balanced_accuracy" not in opened(tmp_path / "t.csv", "label").card.about
+    table["label"] = np.where(np.arange(ROWS) < 10, "ill", "well")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    about = opened(tmp_path / "t.csv", "label").card.about
+    assert "class 'ill' has 0.05 of the rows: think of --metric balanced_accuracy" in about
+
+
 def test_categories_beyond_the_frequent_are_pooled(tmp_path: Path) -> None:
     table = frame()
     table["city"] = [f"town {i % 60}" if i % 2 else "capital" for i in range(ROWS)]
