@@ -57,7 +57,7 @@ def automl_slope(trials: int, strategy: str, folder: Path) -> float:
 
     def spent() -> float:
         times = [w.cpu_times() for w in workers]
-        return cpu_seconds() + sum(t.user + t.system for t in times)
+        return cpu_seconds() + float(sum(t.user + t.system for t in times))
 
     def listen(event: Any) -> None:
         quarter = event["kind"] == "report" and event["report"]["trial"] == trials // 4
@@ -92,7 +92,7 @@ def optuna_slope(trials: int, storage: str, sampler: str, folder: Path) -> float
     )
 
     def objective(trial: Any) -> float:
-        values = [trial.suggest_float(name, 0.0, 1.0) for name in NAMES]
+        values = [float(trial.suggest_float(name, 0.0, 1.0)) for name in NAMES]
         trial.report(values[0], 1)
         return values[0]
 
@@ -109,7 +109,7 @@ def ray_slope(trials: int) -> float:
 
     def spent() -> float:
         tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
-        return sum(p.cpu_times().user + p.cpu_times().system for p in tree)
+        return float(sum(p.cpu_times().user + p.cpu_times().system for p in tree))
 
     def objective(config: dict[str, float]) -> None:
         tune.report({"score": config["p0"]})

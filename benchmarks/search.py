@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from automl.recipe import Recipe
 from automl.records import Pack
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.ranges import Choice, Float, Int, Range
-from automl.space.tree import Space
+from automl.space.tree import Point, Space
 
 TASKS = ("7593", "126026", "167104", "167168", "167185", "168330", "168910", "189908")
 TABLES = (
@@ -46,7 +47,7 @@ class Problem:
     name: str
     space: Space
     steps: int
-    curve: Callable[[dict], tuple[np.ndarray, np.ndarray]]
+    curve: Callable[[Point], tuple[np.ndarray, np.ndarray]]
     best: float
     median: float
 
@@ -70,15 +71,16 @@ def lcbench(data: Path, task: str) -> Problem:
     space = Space(ranges)
     names = meta["cont_names"][1:]
 
-    def predict(points: list[dict], epochs: Iterable[int]) -> np.ndarray:
+    def predict(points: Sequence[Point], epochs: Iterable[int]) -> np.ndarray:
         rows = [[e, *(p[n] for n in names)] for p in points for e in epochs]
         cont = np.array(rows, dtype=np.float32)
         cat = np.full((len(rows), 1), meta["tasks"][task], dtype=np.int32)
-        return net.run(None, {"x_cat": cat, "x_cont": cont})[0]
+        found: np.ndarray = net.run(None, {"x_cat": cat, "x_cont": cont})[0]
+        return found
 
-    known: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+    known: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
 
-    def curve(point: dict) -> tuple[np.ndarray, np.ndarray]:
+    def curve(point: Point) -> tuple[np.ndarray, np.ndarray]:
         key = tuple(point[n] for n in names)
         if key not in known:
             out = predict([point], range(1, 53))
@@ -108,8 +110,8 @@ def table(data: Path, name: str) -> Problem:
     scores = np.nanmean(raw["y"].astype(float), axis=1) * (-1 if "loss" in spec["metric"] else 1)
     cells = {tuple(i): s for i, s in zip(raw["idx"].tolist(), scores.tolist(), strict=True)}
 
-    def curve(point: dict) -> tuple[np.ndarray, np.ndarray]:
-        score = cells.get(tuple(int(point[n]) for n in names), float(np.median(scores)))
+    def curve(point: Point) -> tuple[np.ndarray, np.ndarray]:
+        score = cells.get(tuple(point[n] for n in names), float(np.median(scores)))
         return np.array([score]), np.array([1.0])
 
     return Problem(name, Space(ranges), 1, curve, float(scores.max()), float(np.median(scores)))
@@ -130,7 +132,8 @@ def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> 
         budget=float(fulls),
     )
     executor = Simulated(problem.measure, workers=workers)
-    paid, seen = 0, []
+    paid = 0
+    seen: list[float] = []
     running = {}
     while paid < fulls * problem.steps:
         for segment in strategy.ask(executor.capacity):

@@ -2,7 +2,7 @@
 
 automl tune examples/convnet.py --budget 5m
 """
-# ruff: noqa: F722, F821  (annotations of `model` are ranges)
+
 
 import torch
 from sklearn.datasets import load_digits

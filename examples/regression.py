@@ -2,7 +2,7 @@
 
 automl tune examples/regression.py --budget 3m
 """
-# ruff: noqa: F722  (annotations of `model` are ranges)
+
 
 import torch
 from sklearn.datasets import load_diabetes

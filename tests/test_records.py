@@ -33,7 +33,7 @@ def test_a_chain_gives_each_method_its_own_hyperparameters() -> None:
 
 
 def test_the_content_key_ignores_order_and_the_point_key_the_seed() -> None:
-    turned = Recipe(dict(reversed(RECIPE.point.items())), steps=100, seed=7)
+    turned = Recipe(dict(reversed(list(RECIPE.point.items()))), steps=100, seed=7)
     other_seed = Recipe(RECIPE.point, steps=100, seed=8)
     assert turned.key == RECIPE.key
     assert other_seed.key != RECIPE.key

@@ -123,7 +123,7 @@ class _Driver:
     def _ask_verdict(self) -> bool:
         planned = next_trials(self.state, allowance_fulls=self.state.allowance)
         number = max(self.state.trials, default=-1) + 1
-        segments = []
+        segments: list[Segment] = []
         for plan in planned[: max(self._free(), 0)]:
             segment = Segment(number + len(segments), plan.recipe, 0, plan.recipe.steps)
             segments.append(segment)

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from made_up_study import events
 
 from automl.study.state import State, replay
+
+from .made_up_study import events
 
 # Installed under a name that mypy cannot follow to its folder.
 PlainLines: Any = importlib.import_module("automl.cli.plain").PlainLines

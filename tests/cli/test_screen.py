@@ -7,11 +7,12 @@ import io
 from typing import Any
 
 import pytest
-from made_up_study import config, events
 from rich.cells import cell_len
 from rich.console import Console
 
 from automl.study.state import State, replay
+
+from .made_up_study import config, events
 
 # Installed under a name that mypy cannot follow to its folder.
 Screen: Any = importlib.import_module("automl.cli.render").Screen

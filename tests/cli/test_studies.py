@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from made_up_study import events
 
 from automl.study.journal import Journal
 from automl.study.state import replay
 from automl.study.verdict import judge
+
+from .made_up_study import events
 
 Main = Callable[[list[str]], int]
 Out = pytest.CaptureFixture[str]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tiny_problem import LAYOUT, NoDraws, Run, network, values_at, weights
 from torch import Tensor
 
 from automl.errors import MethodError
@@ -19,6 +18,8 @@ from automl.methods.stages import Averaging, Gradient, Layout, Optimizer, Transf
 from automl.methods.torch_optimizer import TorchOptimizer
 from automl.registry import family
 from automl.space.ranges import Value
+
+from .tiny_problem import LAYOUT, NoDraws, Run, network, values_at, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.txt"
 # What the libraries call our hyperparameters.

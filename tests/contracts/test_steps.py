@@ -17,10 +17,11 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_problem import BASELINE, LAYOUT, Run, losses, packed, values_at, weights
 
 from automl.methods.stages import Gradient, Optimizer
 from automl.registry import family
+
+from .tiny_problem import BASELINE, LAYOUT, Run, losses, packed, values_at, weights
 
 METHODS = [(key, name) for key in BASELINE for name in family(key).names()]
 every_method = pytest.mark.parametrize(("key", "name"), METHODS)

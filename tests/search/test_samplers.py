@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from search_problems import ETA, FIRST, SPACE, STEPS, error
 
 from automl.registry import family
 from automl.search.portfolio import ENTRIES, portfolio
@@ -14,6 +13,8 @@ from automl.search.samplers.tpe import TpeSampler
 from automl.search.strategy import Strategy, make_strategy
 from automl.space.ranges import Float, Value
 from automl.space.tree import Space
+
+from .search_problems import ETA, FIRST, SPACE, STEPS, error
 
 
 def make(name: str, *, budget: float | None = None, space: Space = SPACE) -> Strategy:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from search_problems import ETA, FIRST, SPACE, STEPS, measure, search
-
 from automl.executors.simulated import Simulated
 from automl.recipe import Recipe
 from automl.records import Metrics, Pack, Segment, Status
 from automl.search.strategy import make_strategy
+
+from .search_problems import ETA, FIRST, SPACE, STEPS, measure, search
 
 
 def segment(trial: int, start: int, stop: int) -> Segment:

@@ -11,13 +11,14 @@ from collections import Counter, deque
 from pathlib import Path
 
 import pytest
-from search_problems import ETA, FIRST, SPACE, STEPS, accuracy, answer, search
 
 from automl.errors import StrategyError
 from automl.records import Segment
 from automl.search.strategy import Failure, Strategy, default_fidelity, make_strategy, strategies
 from automl.space.ranges import Choice
 from automl.space.tree import Space
+
+from .search_problems import ETA, FIRST, SPACE, STEPS, accuracy, answer, search
 
 ALL = pytest.mark.parametrize("name", strategies())
 HERE = Path(__file__).parent

@@ -36,22 +36,25 @@ def train(trial):
 GOOD_TABLE = "a,b,y\n" + "".join(f"{i},{i % 7},{'no' if i % 2 else 'yes'}\n" for i in range(60))
 
 
-def table(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "t.csv").write_text(text) and None
+Make = Callable[[Path], object]
 
 
-def task(old: str, new: str) -> Callable[[Path], None]:
+def table(text: str) -> Make:
+    return lambda folder: (folder / "t.csv").write_text(text)
+
+
+def task(old: str, new: str) -> Make:
     assert old in GOOD_TASK
-    return lambda folder: (folder / "task.py").write_text(GOOD_TASK.replace(old, new)) and None
+    return lambda folder: (folder / "task.py").write_text(GOOD_TASK.replace(old, new))
 
 
-def loop(old: str, new: str) -> Callable[[Path], None]:
+def loop(old: str, new: str) -> Make:
     assert old in GOOD_LOOP
-    return lambda folder: (folder / "loop.py").write_text(GOOD_LOOP.replace(old, new)) and None
+    return lambda folder: (folder / "loop.py").write_text(GOOD_LOOP.replace(old, new))
 
 
-def space(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "space.toml").write_text(text) and None
+def space(text: str) -> Make:
+    return lambda folder: (folder / "space.toml").write_text(text)
 
 
 def nothing(folder: Path) -> None:
@@ -74,7 +77,7 @@ def unwritable(folder: Path) -> None:
 
 
 # Seen before any worker starts: arguments that cannot be read.
-QUICK: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
+QUICK: dict[str, tuple[Make, list[str], str]] = {
     "no task": (nothing, [], "give a task"),
     "unknown option": (nothing, ["digits", "--bugdet", "3full"], "--bugdet"),
     "budget without a unit": (nothing, ["digits", "--budget", "fast"], "budget 'fast': write"),
@@ -93,11 +96,11 @@ QUICK: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
 }
 
 # Seen by the worker that opens the task, or by the smoke trial.
-OPENED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
+OPENED: dict[str, tuple[Make, list[str], str]] = {
     "no such task": (nothing, ["digitz"], "digits"),
     "no such file": (nothing, ["gone.csv", "--target", "y"], "gone.csv"),
     "unknown kind of file": (
-        lambda folder: (folder / "t.docx").write_text("x") and None, ["t.docx"], "t.docx",
+        lambda folder: (folder / "t.docx").write_text("x"), ["t.docx"], "t.docx",
     ),
     "empty table": (table(""), ["t.csv", "--target", "y"], "t.csv"),
     "table of a header only": (table("a,b,y\n"), ["t.csv", "--target", "y"], "t.csv"),
@@ -116,7 +119,7 @@ OPENED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "folder without images": (empty_images, ["images"], "images"),
     "unreadable images": (broken_images, ["images"], ".png"),
     "corpus too short": (
-        lambda folder: (folder / "c.txt").write_text("short") and None, ["c.txt"], "c.txt",
+        lambda folder: (folder / "c.txt").write_text("short"), ["c.txt"], "c.txt",
     ),
     "unknown space file": (nothing, ["digits", "--space", "gone.toml"], "gone.toml"),
     "broken TOML": (space("[space\n"), ["digits", "--space", "space.toml"], "space.toml"),

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_problem import (
+from torch import Tensor, nn
+
+from automl.checkpoints import Store
+from automl.recipe import Recipe
+from automl.records import Progress, Report, Segment, Status
+from automl.train.segment import run
+
+from .small_problem import (
     PLAIN,
     RECIPES,
     in_float64,
@@ -17,12 +24,6 @@ from small_problem import (
     segment,
     small_task,
 )
-from torch import Tensor, nn
-
-from automl.checkpoints import Store
-from automl.recipe import Recipe
-from automl.records import Progress, Report, Segment, Status
-from automl.train.segment import run
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,65 @@
+"""A task file whose model does, in the middle of its training, what its argument says.
+
+It is read twice: by pytest as a module of the tests, and by workers as a task.
+"""
+
+from __future__ import annotations
+
+TASK = """
+import ctypes, os, signal, subprocess, time
+import torch
+from torch import nn
+
+x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+data = (x, (x.norm(dim=1) > 1.2).long())
+metric = "accuracy"
+batch_size = 16
+
+
+class Troubled(nn.Module):
+    def __init__(self, do):
+        super().__init__()
+        self.do, self.calls = do, 0
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.training and self.calls == 8:
+            TROUBLE[self.do]()
+        if self.do == "slow":
+            time.sleep(0.02)
+        return self.net(x)
+
+
+def chatter():
+    print('{"reports": []}', flush=True)
+    subprocess.run(["echo", "from a child"])
+    os.write(2, b"from C")
+
+
+def memory():
+    raise MemoryError
+
+
+def asks():
+    input()
+
+
+TROUBLE = {
+    "learn": lambda: None,
+    "slow": lambda: None,
+    "exit": lambda: os._exit(3),
+    "sys_exit": lambda: exit(4),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "hang": lambda: time.sleep(600),
+    "memory": memory,
+    "chatter": chatter,
+    "asks": asks,
+    "orphan": lambda: (os.fork() or time.sleep(20)) and os._exit(5),
+}
+
+
+def model(do: "learn|slow|exit|sys_exit|kill|segfault|hang|memory|chatter|asks|orphan" = "learn"):
+    return Troubled(do)
+"""
