@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from automl.study.state import State
 
 _TRACE_LINES = 8
-_MIRROR_SECONDS = 20.0  # that the end waits for MLflow; what is left then is written without us
 _FILES = {
     "recipe": "best.toml",
     "model": "best.safetensors",
@@ -42,7 +41,20 @@ def drive(
     Raises:
         typer.Exit: 1 the study failed or was interrupted, 3 nothing beats the baseline.
     """
-    from automl.study import controller
+    from automl.tuning import conduct
+
+    late: list[str] = []
+    code = 0
+
+    def ended(state: State) -> None:
+        nonlocal code
+        show.close()
+        if state.ended == "interrupted":
+            code = 1
+            _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
+        else:
+            code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
+            _finished(state, prepared.folder, show, mirrored=bool(store))
 
     with Stopping(show.say) as stopping, contextlib.ExitStack() as stack:
         stack.callback(show.close)
@@ -51,50 +63,30 @@ def drive(
         stack.callback(prepared.close)
         if prepared.resumed:
             show.load(_copy(prepared))
-        trouble = stack.enter_context(_mirrored(prepared, store, stopping))
         stopping.run()
         try:
-            state = controller.run(prepared, listen=show.update, stop=stopping.asked)
+            conduct(
+                prepared,
+                store=store,
+                listen=show.update,
+                stop=stopping.asked,
+                ended=ended,
+                trouble=late.append,
+            )
         except StudyError as error:
             show.close()
             _fail(error)
-        show.close()
-        if state.ended == "interrupted":
-            _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
-        _finish(state, prepared.folder, show, mirrored=bool(store))
-        code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
-    if trouble:
-        show.end(["MLflow   " + trouble[0]])
+    if late and code != 1:
+        show.end([f"MLflow   {late[0]}"])
     raise typer.Exit(code)
 
 
-@contextlib.contextmanager
-def _mirrored(prepared: Prepared, store: str, stopping: Stopping) -> Iterator[list[str]]:
-    """Copy the study into MLflow during the block; the list gets what went wrong."""
-    trouble: list[str] = []
-    if not store:
-        yield trouble
-        return
-    from automl.tracking import mirror
-
-    name, folder = prepared.config.name, prepared.folder
-    process = mirror.start(prepared.journal_url, name, store, folder)
-    try:
-        yield trouble
-    finally:
-        # Whoever pressed Ctrl-C wants the prompt back; the mirror goes on without us.
-        if not process.finish(0.0 if stopping.asked() else _MIRROR_SECONDS):
-            trouble.append(process.trouble or "is still being written, in the background")
-
-
-def _finish(state: State, folder: Path, show: Show, *, mirrored: bool) -> None:
-    """Write the study's files, print the verdict and where they lie."""
-    from automl.reports.export import write_all
+def _finished(state: State, folder: Path, show: Show, *, mirrored: bool) -> None:
+    """Print the verdict, and where the study's files lie."""
     from automl.reports.tables import verdict_lines
 
     from .wording import wrapped
 
-    write_all(state, folder)
     files = {what: folder / name for what, name in _FILES.items()}
     lines = [f"{what:<8} {file}" for what, file in files.items() if file.exists()]
     lines += ["MLflow   automl ui"] if mirrored else []
@@ -127,7 +119,6 @@ def _interrupted(state: State, command: str, show: Show) -> None:
             words += f"; {gain} against the baseline, not proven yet"
         lines.append(f"Best so far: {scale.value(value)} ({words})")
     show.end(wrapped([*lines, f"Go on with: {command}"]))
-    raise typer.Exit(1)
 
 
 def _fail(error: StudyError) -> None:

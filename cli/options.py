@@ -61,10 +61,3 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")]
 StudyName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the study.", autocompletion=study_names)
 ]
-
-
-def mlflow_store(given: str | None, runs: Path) -> str:
-    """Address of the MLflow store; "" for none."""
-    if given == "off":
-        return ""
-    return given or f"sqlite:///{(runs / 'mlflow.db').absolute()}"

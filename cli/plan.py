@@ -1,19 +1,14 @@
-"""What `automl tune` is about to do: its options checked, and the plan of `--dry-run`."""
+"""What `automl tune` is about to do: the plan of `--dry-run`."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import typer
 
-from automl.errors import StrategyError, TaskError
 from automl.recipe import Recipe
-from automl.records import TaskSpec
-from automl.registry import nearest
-from automl.reports.numerals import counted, duration, short
+from automl.reports.numerals import counted, duration
 from automl.reports.tables import recipe_title
-from automl.space.files import names_of
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.preparing import Prepared, TuneOptions, prepare
@@ -21,74 +16,6 @@ from automl.study.preparing import Prepared, TuneOptions, prepare
 from .wording import about
 
 _WHOLE = ("random", "tpe")  # strategies that train every trial to its end
-
-
-def checked(
-    *,
-    task: str | None,
-    command: str | None,
-    metric_regex: str | None,
-    metric: str | None,
-    target: str | None,
-    space: str | None,
-    sets: tuple[str, ...],
-    epochs: float | None,
-    device: str,
-    budget: tuple[str, ...],
-    strategy: str,
-    seeds: int,
-    name: str | None,
-    workers: int | None,
-    seed: int,
-    runs: Path,
-    journal: str | None,
-) -> TuneOptions:
-    """The options as the study takes them; what can be refused at once is refused here.
-
-    Raises:
-        AutomlError: one line on the first that cannot be.
-    """
-    if task is None and command is None:
-        raise TaskError("nothing to tune: give a task (try `automl tune digits`) or --cmd")
-    if task is not None and command is not None:
-        raise TaskError(f"'{task}' and --cmd: give one of them")
-    if metric_regex is not None and command is None:
-        raise TaskError("--metric-regex reads what a --cmd prints; there is no --cmd")
-    if command is not None and metric_regex is None:
-        raise TaskError("--cmd needs --metric-regex, e.g. --metric-regex 'accuracy=([0-9.]+)'")
-    if epochs is not None and not (epochs > 0 and math.isfinite(epochs)):
-        raise TaskError(f"--epochs {short(epochs)}: a training needs a length above 0")
-    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
-        raise TaskError(f"--device {device}: give auto, cpu, cuda or cuda:N")
-    Budget.parse(budget)
-    names_of(sets)
-    from automl.search.strategy import strategies
-
-    if strategy not in strategies():
-        near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
-        raise StrategyError(f"no strategy named '{strategy}'{near}")
-    spec = TaskSpec(
-        source=command or task or "",
-        command=command is not None,
-        target=target,
-        metric=metric,
-        metric_regex=metric_regex,
-        space=space,
-        sets=sets,
-        epochs=epochs,
-        device=device,
-    )
-    return TuneOptions(
-        spec=spec,
-        budget=budget,
-        strategy=strategy,
-        seeds=seeds,
-        name=name,
-        workers=workers,
-        seed=seed,
-        runs=runs,
-        journal=journal,
-    )
 
 
 def show_plan(options: TuneOptions) -> None:

@@ -14,7 +14,6 @@ from .options import (
     Quiet,
     Runs,
     StudyName,
-    mlflow_store,
     space_names,
     strategy_names,
 )
@@ -118,7 +117,7 @@ def tune(
     Ends with a verdict. Exit code: 0 better than the baseline, 3 not better, 1 the search failed
     or was interrupted (`automl resume NAME` goes on), 2 wrong usage.
     """
-    from .plan import checked
+    from automl.tuning import checked, store_address  # late: --help need not load the library
 
     options = checked(
         task=task,
@@ -154,7 +153,7 @@ def tune(
         drive(
             lambda listen: prepare(options, listen=listen),
             choose(as_json=as_json, quiet=quiet),
-            store=mlflow_store(mlflow, runs),
+            store=store_address(mlflow, runs),
             again=_again(runs, journal),
         )
 
@@ -175,6 +174,7 @@ def resume(
     It goes on to the budget that it was started with; the same `automl tune` command does the same.
     """
     from automl.study.preparing import resume as take_up
+    from automl.tuning import store_address
 
     from .driving import drive
     from .quiet import quiet as silence
@@ -186,7 +186,7 @@ def resume(
                 name, runs=runs, journal=journal, workers=workers, listen=listen
             ),
             choose(as_json=as_json, quiet=quiet),
-            store=mlflow_store(mlflow, runs),
+            store=store_address(mlflow, runs),
             again=_again(runs, journal),
         )
 

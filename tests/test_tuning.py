@@ -127,7 +127,8 @@ def test_asking_for_a_search_strategy_loads_no_torch() -> None:
     code = (
         "import automl, sys\n"
         "space = automl.Space({'lr': automl.Float(1e-4, 1e-1, log=True)})\n"
-        "s = automl.make_strategy('random', space, fidelity=(1, 9, 3), direction='minimize', seed=0)\n"
+        "rungs = {'fidelity': (1, 9, 3), 'direction': 'minimize', 'seed': 0}\n"
+        "s = automl.make_strategy('random', space, **rungs)\n"
         "(segment,) = s.ask(1)\n"
         "s.tell(segment, {segment.stop: 0.5})\n"
         "print(s.incumbent().recipe.point['lr'], 'torch' in sys.modules)"

@@ -1,0 +1,257 @@
+"""A search from its options to its files: what `automl tune` does, as a call.
+
+state = automl.tune("digits", budget="20full", name="first")
+print("\\n".join(automl.verdict_lines(state)))
+automl.winner_recipe(state).point          # the files lie in runs/first
+
+checked    options as typed -> TuneOptions, or one line on what is wrong
+conduct    a prepared study -> run, files written, copied into MLflow
+tune       both, without a screen
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from automl.errors import StrategyError, StudyError, TaskError
+from automl.records import TaskSpec
+from automl.registry import nearest
+from automl.search.strategy import strategies
+from automl.space.files import names_of
+from automl.study import controller
+from automl.study.budget import Budget
+from automl.study.controller import Stop
+from automl.study.preparing import Listener, Prepared, TuneOptions, prepare
+from automl.study.preparing import resume as take_up
+from automl.study.state import State
+from automl.tracking import mirror
+
+DEFAULT_BUDGET = "40full"
+_MIRROR_SECONDS = 20.0  # that the end waits for MLflow; what is left then is written without us
+
+
+def tune(
+    task: str | Path | None = None,
+    *,
+    budget: str | Sequence[str] = DEFAULT_BUDGET,
+    space: str | Path | None = None,
+    sets: Sequence[str] = (),
+    strategy: str = "auto",
+    metric: str | None = None,
+    target: str | None = None,
+    epochs: float | None = None,
+    seeds: int = 3,
+    name: str | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+    cmd: str | None = None,
+    metric_regex: str | None = None,
+    device: str = "auto",
+    runs: str | Path = "runs",
+    journal: str | None = None,
+    mlflow: str | None = None,
+    listen: Listener = lambda event: None,
+    stop: Stop = lambda: 0,
+) -> State:
+    """Search for the best way to train a network; returns when the verdict is there.
+
+    A study of this name that was interrupted goes on; one that has ended is returned as it is.
+
+    Args:
+        task: "digits", or a path: table.csv, images/, corpus.txt, task.py; None with `cmd`.
+        budget: "30m", "100trials" or "20full" (full trainings); of several, whichever comes first.
+        space: a shipped space or a TOML file; None: the task's own.
+        sets: "NAME=RANGE" entries, as after --set.
+        strategy: one of `automl.strategies()`.
+        metric: what is compared; None: the task's own.
+        target: the column of a table to predict.
+        epochs: length of a full training; None: the task's own.
+        seeds: fresh seeds in the verdict.
+        name: of the study, and of its folder in `runs`; None: the task's.
+        workers: processes that train; None: one a core, or one a GPU.
+        seed: of the search.
+        cmd: a command line with {placeholders}, instead of `task`.
+        metric_regex: finds the metric in what `cmd` prints.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        runs: folder of all studies.
+        journal: database URL; None: a file in the study's folder.
+        mlflow: URI of an MLflow store; None: mlflow.db in `runs`; "off": none.
+        listen: hears every event of the journal, and "smoke", "progress" and "phase" events.
+        stop: asked often; 1 ends the study cleanly (it can go on later), 2 at once.
+
+    Raises:
+        AutomlError: one line on what is wrong with the task or an option.
+        StudyError: the task fails whatever the recipe.
+    """
+    options = checked(
+        task=None if task is None else str(task),
+        command=cmd,
+        metric_regex=metric_regex,
+        metric=metric,
+        target=target,
+        space=None if space is None else str(space),
+        sets=tuple(sets),
+        epochs=epochs,
+        device=device,
+        budget=(budget,) if isinstance(budget, str) else tuple(budget),
+        strategy=strategy,
+        seeds=seeds,
+        name=name,
+        workers=workers,
+        seed=seed,
+        runs=Path(runs),
+        journal=journal,
+    )
+    with contextlib.closing(prepare(options, listen=listen)) as prepared:
+        store = store_address(mlflow, options.runs)
+        return conduct(prepared, store=store, listen=listen, stop=stop)
+
+
+def resume(
+    name: str,
+    *,
+    workers: int | None = None,
+    runs: str | Path = "runs",
+    journal: str | None = None,
+    mlflow: str | None = None,
+    listen: Listener = lambda event: None,
+    stop: Stop = lambda: 0,
+) -> State:
+    """Go on with a study that was interrupted, to the budget that it was started with.
+
+    Raises:
+        StudyError: there is no such study, or its task fails whatever the recipe.
+    """
+    place = Path(runs)
+    with contextlib.closing(
+        take_up(name, runs=place, journal=journal, workers=workers, listen=listen)
+    ) as prepared:
+        return conduct(prepared, store=store_address(mlflow, place), listen=listen, stop=stop)
+
+
+def checked(
+    *,
+    task: str | None,
+    command: str | None,
+    metric_regex: str | None,
+    metric: str | None,
+    target: str | None,
+    space: str | None,
+    sets: tuple[str, ...],
+    epochs: float | None,
+    device: str,
+    budget: tuple[str, ...],
+    strategy: str,
+    seeds: int,
+    name: str | None,
+    workers: int | None,
+    seed: int,
+    runs: Path,
+    journal: str | None,
+) -> TuneOptions:
+    """The options as a study takes them; what can be refused at once is refused here.
+
+    Raises:
+        AutomlError: one line on the first that cannot be, by its name on the command line.
+    """
+    if task is None and command is None:
+        raise TaskError("nothing to tune: give a task (try `automl tune digits`) or --cmd")
+    if task is not None and command is not None:
+        raise TaskError(f"'{task}' and --cmd: give one of them")
+    if metric_regex is not None and command is None:
+        raise TaskError("--metric-regex reads what a --cmd prints; there is no --cmd")
+    if command is not None and metric_regex is None:
+        raise TaskError("--cmd needs --metric-regex, e.g. --metric-regex 'accuracy=([0-9.]+)'")
+    if epochs is not None and not (epochs > 0 and math.isfinite(epochs)):
+        raise TaskError(f"--epochs {epochs:g}: a training needs a length above 0")
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise TaskError(f"--device {device}: give auto, cpu, cuda or cuda:N")
+    for option, count, least in (("seeds", seeds, 1), ("workers", workers, 1), ("seed", seed, 0)):
+        if count is not None and count < least:
+            raise StudyError(f"--{option} {count}: give {least} or more")
+    Budget.parse(budget)
+    names_of(sets)
+    if strategy not in strategies():
+        near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
+        raise StrategyError(f"no strategy named '{strategy}'{near}")
+    spec = TaskSpec(
+        source=command or task or "",
+        command=command is not None,
+        target=target,
+        metric=metric,
+        metric_regex=metric_regex,
+        space=space,
+        sets=sets,
+        epochs=epochs,
+        device=device,
+    )
+    return TuneOptions(
+        spec=spec,
+        budget=budget,
+        strategy=strategy,
+        seeds=seeds,
+        name=name,
+        workers=workers,
+        seed=seed,
+        runs=runs,
+        journal=journal,
+    )
+
+
+def conduct(
+    prepared: Prepared,
+    *,
+    store: str = "",
+    listen: Listener = lambda event: None,
+    stop: Stop = lambda: 0,
+    ended: Callable[[State], None] = lambda state: None,
+    trouble: Callable[[str], None] = lambda text: None,
+) -> State:
+    """Run a prepared study to its end, or until `stop` says so, and write its files.
+
+    Args:
+        prepared: stays open; the caller closes it.
+        store: address of the MLflow store, "" for none.
+        listen, stop: see `tune`.
+        ended: hears the state once the files are there; MLflow may need seconds more.
+        trouble: hears, last, why MLflow has not everything yet.
+
+    Raises:
+        StudyError: the task fails whatever the recipe, or the files cannot be written.
+    """
+    with _mirrored(prepared, store, stop, trouble):
+        state = controller.run(prepared, listen=listen, stop=stop)
+        if state.ended != "interrupted":
+            from automl.reports.export import write_all  # pandas and matplotlib: seconds
+
+            write_all(state, prepared.folder)
+        ended(state)
+    return state
+
+
+def store_address(given: str | None, runs: Path) -> str:
+    """Address of the MLflow store; "" for none ("off")."""
+    if given == "off":
+        return ""
+    return given or f"sqlite:///{(runs / 'mlflow.db').absolute()}"
+
+
+@contextlib.contextmanager
+def _mirrored(
+    prepared: Prepared, store: str, stop: Stop, trouble: Callable[[str], None]
+) -> Iterator[None]:
+    """Copy the study into MLflow during the block."""
+    if not store:
+        yield
+        return
+    process = mirror.start(prepared.journal_url, prepared.config.name, store, prepared.folder)
+    wait = 0.0  # whoever stopped the study wants the prompt back; the mirror goes on without us
+    try:
+        yield
+        wait = 0.0 if stop() else _MIRROR_SECONDS
+    finally:
+        if not process.finish(wait):
+            trouble(process.trouble or "is still being written, in the background")
