@@ -10,12 +10,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from automl.errors import TaskError
-from automl.methods.stages import Architecture, Shape
+from automl.errors import MethodError, TaskError
+from automl.methods.stages import Architecture, BatchMethod, Loss, Shape
 from automl.recipe import Recipe
 from automl.records import TaskCard, TaskSpec
 from automl.registry import family
 from automl.space.files import load_space
+from automl.space.ranges import Choice
 from automl.space.tree import Space
 from automl.tasks.metrics import Metric, metric_for
 from automl.tasks.task import ModelTask, Split
@@ -66,7 +67,12 @@ def model_task(
 
 
 def card_for(spec: TaskSpec, found: Found, metric: str, direction: str, space: Space) -> TaskCard:
-    """The card: a full training is `epochs` walks through the training split."""
+    """The card: a full training is `epochs` walks through the training split.
+
+    Raises:
+        MethodError: the space holds a method that cannot serve this shape.
+    """
+    check_methods(space, found.shape)
     epochs = spec.epochs or found.epochs
     wanted = max(round(epochs * len(found.splits["train"]) / found.batch_size), 1)
     every = max(wanted // _EVALUATIONS, 1)
@@ -87,6 +93,33 @@ def card_for(spec: TaskSpec, found: Found, metric: str, direction: str, space: S
         shape=asdict(found.shape),
         classes=found.classes,
     )
+
+
+def check_methods(space: Space, shape: Shape) -> None:
+    """See that every augmentation, network and loss of a space is made for such samples.
+
+    Raises:
+        MethodError: naming the method, what it serves, and those that would do.
+    """
+    for key, asked in (("batch", shape.kind), ("architecture", shape.kind), ("loss", shape.target)):
+        options = space[key].range if key in space else None
+        for chain in options.options if isinstance(options, Choice) else ():
+            for name in str(chain).split("+"):
+                served = _serves(key, name)
+                if asked not in served:
+                    fitting = [n for n in family(key).names() if asked in _serves(key, n)]
+                    raise MethodError(
+                        f"{key} '{name}' is for {' and '.join(served)}, not for {asked}; "
+                        f"use one of: {', '.join(fitting)}"
+                    )
+
+
+def _serves(key: str, name: str) -> tuple[str, ...]:
+    method = family(key).get(name)
+    if isinstance(method, Loss):
+        return method.targets
+    assert isinstance(method, BatchMethod | Architecture)
+    return method.kinds
 
 
 def three_splits(x: Tensor, y: Tensor) -> dict[str, Split]:

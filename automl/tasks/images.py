@@ -29,6 +29,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 _LARGEST_SIDE = 64
 _RESIDENT_BYTES = 2**30
 _FEWEST = 10  # images a class
+_EPOCHS, _SEEN, _MOST_EPOCHS = 15, 15_000, 100  # small sets are walked through more often
 _SIZED = 200  # images whose size is looked at
 
 
@@ -99,7 +100,7 @@ def open_images(spec: TaskSpec) -> ModelTask:
         splits=splits,
         about=f"{count:,} images as {side}x{side} pixels{capped}, {len(classes)} classes",
         space="vision",
-        epochs=15,
+        epochs=min(max(_EPOCHS, _SEEN / len(splits["train"])), _MOST_EPOCHS),
         classes=classes,
     )
     task = model_task(spec, found)

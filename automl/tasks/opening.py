@@ -20,6 +20,8 @@ def open_task(spec: TaskSpec) -> Task:
         TaskError: one line on what is wrong with the file, the data or the options.
         SpaceError: one line on what is wrong with the space or a --set.
     """
+    if spec.epochs is not None and spec.epochs <= 0:
+        raise TaskError(f"--epochs {spec.epochs:g}: a full training has more than none")
     # Imported by kind: pandas, Pillow and scikit-learn cost a second each.
     if spec.command:
         from automl.tasks.script import open_command

@@ -51,6 +51,10 @@ def open_command(spec: TaskSpec) -> LoopTask:
     ranges = _ranges(spec.sets)
     lengths = [n for n in names if n in _LENGTHS and n not in ranges]
     for name in names:
+        if not name.isidentifier():
+            raise TaskError(
+                f"--cmd: {{{name}}} is no placeholder; write {{lr}}, or {{{{ }}}} for plain braces"
+            )
         if name not in ranges and name not in lengths:
             raise TaskError(
                 f'--cmd: {{{name}}} has no range; add e.g. --set "{name}=log 1e-5..1e-1 = 1e-3"'
@@ -63,7 +67,7 @@ def open_command(spec: TaskSpec) -> LoopTask:
     if not ranges:
         raise TaskError("--cmd: no {placeholder} in the command; write e.g. --lr {lr}")
     metric = spec.metric or "metric"
-    steps = int(spec.epochs or _FULL) if lengths else 1
+    steps = max(round(spec.epochs or _FULL), 1) if lengths else 1
     script = next((Path(w).stem for w in words if w.endswith((".py", ".sh"))), Path(words[0]).name)
     card = TaskCard(
         name=script,

@@ -66,7 +66,13 @@ def open_table(spec: TaskSpec) -> ModelTask:
         name=path.name.split(".")[0],
         shape=Shape("vector", (width,), len(classes) or 1, "classes" if classes else "values"),
         splits=table.splits,
-        about="; ".join([f"{table.rows:,} rows, {width} features, {goal}", *table.notes, *rare]),
+        about="; ".join(
+            [
+                f"{table.rows:,} rows, {width} feature{'s' * (width > 1)}, {goal}",
+                *table.notes,
+                *rare,
+            ]
+        ),
         space="table",
         epochs=seen / len(train),
         classes=classes,

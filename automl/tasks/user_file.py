@@ -98,6 +98,9 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
     mixing = ["batch=none,mixup"] if x.is_floating_point() and target != "tokens" else []
     sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *spec.sets]
     space = load_space(spec.space or "training", sets=sets, extra=extra)
+    if "architecture" in space:
+        place = f"--space {spec.space}" if spec.space else "--set architecture"
+        raise TaskError(f"{place}: {path.name} brings its own model; use training, or quick")
     with blame(path, line, "model(...) fails"):
         net = make(**{n[len("model.") :]: r.default for n, r in searched.items()})
     if not isinstance(net, nn.Module):

@@ -43,7 +43,7 @@ def loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
         raise TaskError(
             f"{path.name}: no metric; say which reported name counts: metric = 'accuracy'"
         )
-    steps = int(spec.epochs or setting(path, module, "steps", 1, at_least=1))
+    steps = max(round(spec.epochs or setting(path, module, "steps", 1, at_least=1)), 1)
     card = TaskCard(
         name=path.stem,
         kind="loop",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from automl.errors import MethodError, TaskError
 from automl.methods.stages import Shape
 from automl.recipe import Recipe
 from automl.records import Pack, Segment, Status, TaskSpec
@@ -16,6 +19,7 @@ from automl.space.files import load_space, shipped
 from automl.space.ranges import Choice
 from automl.space.tree import Space
 from automl.tasks.fitting import Found, model_task, three_splits
+from automl.tasks.opening import open_task
 from automl.tasks.task import ModelTask
 from automl.train.segment import run
 
@@ -100,3 +104,26 @@ def test_a_set_can_bring_in_a_method_that_the_space_leaves_out() -> None:
     point = space.default()
     assert (point["optimizer"], point["batch"]) == ("rmsprop", "feature_noise")
     assert "batch.feature_noise.sigma" in point
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sets": ("architecture=transformer",)}, "'transformer' is for tokens, not for image"),
+        ({"sets": ("batch=none,flip_crop+token_drop",)}, "'token_drop' is for tokens, not for im"),
+        (
+            {"sets": ("loss=mse",)},
+            "'mse' is for values, not for classes; use one of: cross_entropy",
+        ),
+        ({"space": "text"}, "is for tokens, not for image"),
+    ],
+)
+def test_a_method_made_for_other_samples_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MethodError, match=re.escape(message)):
+        open_task(TaskSpec("digits", **options))
+
+
+@pytest.mark.parametrize("epochs", [0.0, -1.0])
+def test_a_training_of_no_epochs_is_refused(epochs: float) -> None:
+    with pytest.raises(TaskError, match="--epochs"):
+        open_task(TaskSpec("digits", epochs=epochs))

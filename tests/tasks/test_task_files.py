@@ -196,3 +196,8 @@ def test_steps_that_are_no_number_are_told(tmp_path: Path) -> None:
     text = "space = {'lr': '0.1..1'}\nmetric = 'a'\nsteps = 'three'\n\n\ndef train(trial): ...\n"
     with pytest.raises(TaskError, match=r"^task\.py: steps = 'three'; give a number"):
         opened(text, tmp_path)
+
+
+def test_a_space_with_networks_of_ours_is_refused_for_a_model_of_the_users(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"^--space digits: task\.py brings its own model"):
+        open_task(TaskSpec(written(GOOD, tmp_path), space="digits"))
