@@ -65,6 +65,10 @@ class _Worker:
         os.close(inward)
         os.close(outward)
 
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self.heard
+
     def order(self, message: dict[str, Any]) -> None:
         try:
             os.write(self._orders, json.dumps(message).encode() + b"\n")
@@ -148,7 +152,10 @@ class Processes:
             for message in messages:
                 news += self._heard(worker, message)
         for worker in list(self._pool):
-            if worker.pack is not None and time.monotonic() - worker.heard > self._stall:
+            # A child of the user's may hold a dead worker's pipe open: no end of file then.
+            if worker.news not in ready and worker.process.poll() is not None:
+                news += self._gone(worker, Status.LOST)
+            elif worker.pack is not None and worker.silent_seconds > self._limit(worker):
                 news += self._gone(worker, Status.TIMEOUT)
         return news
 
@@ -179,6 +186,10 @@ class Processes:
         worker = _Worker(number, self._logs / f"{number}.log", self._threads)
         worker.order({"op": "open", "spec": self._spec.to_json(), "threads": self._threads})
         return worker
+
+    def _limit(self, worker: _Worker) -> float:
+        """Seconds of silence that a worker is allowed: more while it still opens the task."""
+        return _OPEN_SECONDS if worker.card is None else self._stall
 
     def _give(self, worker: _Worker, pack: Pack) -> None:
         worker.pack, worker.heard = pack, time.monotonic()
@@ -223,7 +234,9 @@ class Processes:
         if pack is None:
             return []
         if status is Status.TIMEOUT:
-            message = f"no sign of life for {self._stall:.0f} s; killed"
+            message = f"no sign of life for {self._limit(worker):.0f} s; killed"
+        elif worker.failure is not None:
+            message = str(worker.failure)  # the task no longer opens
         else:
             message = f"the worker {_exit(worker)}"
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import json
 import subprocess
 import sys
 import time
@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from automl.checkpoints import Store
-from automl.errors import AutomlError, ExecutorError, SpaceError, TaskError
+from automl.errors import AutomlError, ExecutorError, SpaceError
 from automl.executors.executor import Executor
 from automl.executors.inline import Inline
 from automl.executors.processes import Processes
 from automl.recipe import Recipe
 from automl.records import Pack, Progress, Report, Segment, Status, TaskSpec
+from automl.space.ranges import Value
 from automl.tasks.opening import open_task
 from automl.train.segment import run
 
@@ -57,7 +58,7 @@ def executor(request: pytest.FixtureRequest, spec: TaskSpec) -> Executor:
 
 
 def segment(do: str = "learn", *, trial: int = 0, stop: int = 20, seed: int = 0) -> Segment:
-    point = {"optimizer": "adamw", "optimizer.adamw.lr": 0.01, "model.do": do}
+    point: dict[str, Value] = {"optimizer": "adamw", "optimizer.adamw.lr": 0.01, "model.do": do}
     return Segment(trial, Recipe(point, steps=stop, seed=seed), 0, stop)
 
 
@@ -90,6 +91,10 @@ def gone(pid: int, *, seconds: float = 5) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def children() -> set[int]:
+    return {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
 
 
 # Every executor ------------------------------------------------------------------------------
@@ -154,3 +159,136 @@ def test_a_worker_that_dies_loses_its_segment_and_is_replaced(
     report = outcome(processes, tmp_path, segment(do, trial=7))
     assert (report.trial, report.status, report.message) == (7, Status.LOST, ended)
     assert outcome(processes, tmp_path, segment(trial=8)).status is Status.DONE
+
+
+def test_a_dead_worker_is_noticed_though_its_child_lives_on(
+    processes: Processes, tmp_path: Path
+) -> None:
+    report = outcome(processes, tmp_path, segment("orphan"))
+    assert (report.status, report.message) == (Status.LOST, "the worker exited with code 5")
+
+
+def test_a_worker_that_hangs_is_killed_after_the_stall_limit(
+    processes: Processes, tmp_path: Path
+) -> None:
+    assert outcome(processes, tmp_path, segment(trial=1)).status is Status.DONE  # it is open
+    began = time.monotonic()
+    report = outcome(processes, tmp_path, segment("hang", trial=2))
+    assert (report.trial, report.status) == (2, Status.TIMEOUT)
+    assert report.message == "no sign of life for 2 s; killed"
+    assert STALL_SECONDS < time.monotonic() - began < 2 * STALL_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("do", "status"), [("memory", Status.OUT_OF_MEMORY), ("sys_exit", Status.USER_CODE)]
+)
+def test_what_can_be_caught_costs_no_worker(
+    processes: Processes, tmp_path: Path, do: str, status: Status
+) -> None:
+    assert outcome(processes, tmp_path, segment()).status is Status.DONE
+    before = children()
+    assert outcome(processes, tmp_path, segment(do, trial=1)).status is status
+    assert outcome(processes, tmp_path, segment(trial=2)).status is Status.DONE
+    assert children() == before
+
+
+def test_what_the_user_prints_goes_to_the_log_and_nowhere_else(
+    processes: Processes, logs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = outcome(processes, tmp_path, segment("chatter"))
+    assert report.status is Status.DONE
+    log = (logs / "0.log").read_text()
+    assert '{"reports": []}\nfrom a child\nfrom C' in log
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cancelled_trial_stops_with_a_checkpoint_and_goes_on_to_the_same_end(
+    processes: Processes, tmp_path: Path
+) -> None:
+    one = segment("slow", trial=4, stop=60)
+    processes.submit(pack(tmp_path / "cut", one))
+    news: list[Report | Progress] = []
+    while not any(isinstance(n, Progress) for n in news):
+        news += processes.reports(0.2)
+    processes.cancel(4)
+    processes.cancel(99)  # of a trial that does not run: heard and forgotten
+    stopped = news_until_reported(processes)[-1]
+    assert isinstance(stopped, Report)
+    assert stopped.status is Status.STOPPED
+    assert 0 < stopped.reached < 60
+    assert Store(tmp_path / "cut").steps(4) == [stopped.reached]
+    rest = outcome(processes, tmp_path / "cut", one)
+    whole = outcome(processes, tmp_path / "whole", one)
+    assert (rest.status, rest.curve) == (Status.DONE, whole.curve)
+
+
+# Beginning and end ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sets", "kind", "match"),
+    [
+        (TASK, ("model.do=lern",), SpaceError, r"lern"),
+        ("import os\nprint('bye', flush=True)\nos._exit(3)\n", (), ExecutorError,
+         r"^the worker exited with code 3 while it opened the task; .* log: bye$"),
+    ],
+    ids=["space", "death"],
+)  # fmt: skip
+def test_what_is_wrong_with_the_task_is_raised_here_in_one_line(
+    tmp_path: Path, text: str, sets: tuple[str, ...], kind: type[AutomlError], match: str
+) -> None:
+    path, before = tmp_path / "task.py", children()
+    path.write_text(text)
+    with pytest.raises(kind, match=match) as error:
+        Processes(TaskSpec(str(path), sets=sets), workers=1, logs=tmp_path, stall_seconds=9)
+    assert "\n" not in str(error.value)
+    assert children() == before
+
+
+def test_closing_in_the_middle_of_a_training_leaves_no_process(
+    spec: TaskSpec, tmp_path: Path
+) -> None:
+    before = children()
+    executor = Processes(spec, workers=2, logs=tmp_path, stall_seconds=60)
+    executor.submit(pack(tmp_path / "c", segment("slow", trial=0, stop=2000)))
+    executor.submit(pack(tmp_path / "c", segment("hang", trial=1)))
+    assert executor.capacity == 0
+    assert len(children() - before) == 2
+    while not any(isinstance(n, Progress) for n in executor.reports(0.2)):
+        pass
+    began = time.monotonic()
+    executor.close()
+    executor.close()
+    assert time.monotonic() - began < 1
+    assert children() == before
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from automl.executors.processes import Processes
+from automl.records import Pack, TaskSpec
+import json
+spec, pack, logs = sys.argv[1:]
+executor = Processes(TaskSpec.from_json(json.loads(spec)), workers=1, logs=Path(logs),
+                     stall_seconds=60)
+executor.submit(Pack.from_json(json.loads(pack)))
+executor.reports(1.0)
+print("started", flush=True)
+while True:
+    executor.reports(1.0)
+"""
+
+
+def test_a_driver_that_is_killed_leaves_no_worker(spec: TaskSpec, tmp_path: Path) -> None:
+    order = pack(tmp_path / "c", segment("hang"))
+    arguments = [json.dumps(spec.to_json()), json.dumps(order.to_json()), str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "started\n"
+        workers = [p.pid for p in psutil.Process(driver.pid).children(recursive=True)]
+        assert len(workers) == 1
+        driver.kill()
+    assert gone(workers[0])

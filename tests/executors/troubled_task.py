@@ -1,7 +1,4 @@
-"""A task file whose model does, in the middle of its training, what its argument says.
-
-It is read twice: by pytest as a module of the tests, and by workers as a task.
-"""
+"""A task file whose model does, in the middle of its training, what its argument says."""
 
 from __future__ import annotations
 
@@ -45,6 +42,13 @@ def asks():
     input()
 
 
+def orphan():
+    if os.fork() == 0:
+        time.sleep(3)
+        os._exit(0)
+    os._exit(5)
+
+
 TROUBLE = {
     "learn": lambda: None,
     "slow": lambda: None,
@@ -56,7 +60,7 @@ TROUBLE = {
     "memory": memory,
     "chatter": chatter,
     "asks": asks,
-    "orphan": lambda: (os.fork() or time.sleep(20)) and os._exit(5),
+    "orphan": orphan,
 }
 
 
