@@ -1,0 +1,179 @@
+"""One update and its bookkeeping, and the weights of members in one buffer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from automl.errors import RecipeError
+from automl.recipe import Recipe
+from automl.space.ranges import Value
+from automl.train.measure import Judged
+from automl.train.packed import Packed, layout_of
+from automl.train.step import Program
+
+from .small_problem import BATCH, PLAIN, RECIPES, network, small_task
+
+SAM_SWA = "sgd, one cycle, sam, swa"
+
+
+def program(point: dict[str, Value], *, members: int = 1, steps: int = 20) -> Program:
+    recipes = [Recipe(point, steps=steps, seed=k) for k in range(members)]
+    made = Program(small_task(), recipes)
+    made.begin(made.total)
+    return made
+
+
+def buffers(one: Program) -> list[Tensor]:
+    return [b.clone() for b in one.packed.buffers]
+
+
+# Counting ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batch_size", "updates"), [(8, 40), (16, 20), (24, 13), (64, 5)])
+def test_a_recipe_makes_the_updates_that_see_as_many_samples(batch_size: int, updates: int) -> None:
+    one = program({**PLAIN, "batch_size": batch_size})
+    assert one.total == updates == round(20 * BATCH / batch_size)
+    assert [one.updates_at(s) for s in (0, 20)] == [0, updates]
+    assert one.updates_at(7) == round(7 * BATCH / batch_size)
+
+
+def test_the_schedule_spans_the_recipe_and_not_the_segment() -> None:
+    one = program({**PLAIN, "batch_size": 8})
+    seen = []
+    for _ in range(one.total):
+        one.step()
+        seen += one.lr()
+    assert max(seen) == pytest.approx(1e-2, rel=0.01)
+    assert seen[-1] < 1e-3 < seen[len(seen) // 2]
+
+
+# Batch norm ----------------------------------------------------------------------------------
+
+
+def test_sams_second_pass_leaves_running_statistics_as_the_first_made_them() -> None:
+    plain, sam = program({**PLAIN}), program({**PLAIN, "gradient": "sam"})
+    plain.step()
+    sam.step()
+    assert sam.passes == 2
+    for a, b in zip(buffers(plain), buffers(sam), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(plain.packed.w, sam.packed.w)
+
+
+def test_judging_an_average_measures_batch_norm_anew_and_restores_all() -> None:
+    one = program(RECIPES[SAM_SWA], members=2)
+    for _ in range(15):
+        one.step()
+    w, before, average = one.packed.w.clone(), buffers(one), one.evaluated()
+    assert not torch.equal(average, w)
+    x = one.task.train.x
+    assert x is not None
+    with Judged(one):
+        torch.testing.assert_close(one.packed.w, average, rtol=0, atol=0)
+        for module in one.packed.modules:
+            assert not module.training
+            assert isinstance(module, nn.Sequential)
+            norm = module[1]
+            assert isinstance(norm, nn.BatchNorm1d)
+            assert norm.running_mean is not None and norm.running_var is not None
+            h = module[0](x)
+            torch.testing.assert_close(norm.running_mean, h.mean(0))
+            torch.testing.assert_close(norm.running_var, h.var(0))
+            assert norm.momentum == 0.1
+    assert torch.equal(one.packed.w, w)
+    assert all(torch.equal(a, b) for a, b in zip(buffers(one), before, strict=True))
+    assert all(m.training for module in one.packed.modules for m in module.modules())
+
+
+def test_judging_the_weights_themselves_keeps_batch_norms_statistics() -> None:
+    one = program({**PLAIN})
+    one.step()
+    before = buffers(one)
+    with Judged(one):
+        assert all(torch.equal(a, b) for a, b in zip(buffers(one), before, strict=True))
+
+
+def test_judging_does_not_disturb_the_training() -> None:
+    one, two = program(RECIPES[SAM_SWA]), program(RECIPES[SAM_SWA])
+    for _ in range(20):
+        one.step()
+        with Judged(two) as judged:
+            judged.metrics(two.task.valid, "val")
+        two.step()
+    assert torch.equal(one.packed.w, two.packed.w)
+
+
+def test_metrics_are_those_of_the_module_on_the_whole_split() -> None:
+    one = program({**PLAIN, "batch": "mixup", "loss": "cross_entropy"})
+    one.step()
+    with Judged(one) as judged:
+        (metrics,) = judged.metrics(one.task.valid, "val")
+    x, y = one.task.valid.x, one.task.valid.y
+    assert x is not None and y is not None
+    module = network(one.recipes[0])
+    module.load_state_dict(one.packed.state(0))
+    with torch.no_grad():
+        output = module.eval()(x)
+    assert metrics["val/accuracy"] == (output.argmax(1) == y).double().mean().item()
+    assert math.isclose(metrics["val/loss"], nn.functional.cross_entropy(output, y), rel_tol=1e-6)
+
+
+# Weights in one buffer -----------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Embedding(5, 4)
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.token.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.head(self.inner(self.token(tokens)))
+        return out
+
+
+def test_a_weight_of_two_places_is_one_slot_and_gets_both_gradients() -> None:
+    torch.manual_seed(0)
+    module, plain = Tied(), Tied()
+    plain.load_state_dict(module.state_dict())
+    layout = layout_of(module)
+    assert [(s.name, s.role) for s in layout.slots] == [
+        ("token.weight", "embedding"),
+        ("inner.weight", "matrix"),
+        ("inner.bias", "vector"),
+    ]
+    assert (layout.size, layout.decayed) == (20 + 16 + 4, 36)
+    packed = Packed([module], device=torch.device("cpu"), dtype=torch.float32)
+    assert module.head.weight is module.token.weight
+    tokens = torch.tensor([[0, 1, 2]])
+    for net in (module, plain):
+        net(tokens).square().sum().backward()
+    assert plain.token.weight.grad is not None
+    assert torch.equal(packed.g[0, :20].view(5, 4), plain.token.weight.grad)
+
+
+def test_weights_are_views_of_their_members_row_and_frozen_ones_are_in_none() -> None:
+    frozen, trained = [nn.Linear(2, 3) for _ in range(2)], [nn.Linear(3, 2) for _ in range(2)]
+    for layer in frozen:
+        layer.requires_grad_(False)
+    modules = [nn.Sequential(*layers) for layers in zip(frozen, trained, strict=True)]
+    packed = Packed(modules, device=torch.device("cpu"), dtype=torch.float32)
+    assert packed.w.shape == (2, 3 * 2 + 2)
+    packed.w[1].fill_(7)
+    assert torch.equal(trained[1].weight, torch.full((2, 3), 7.0))
+    assert trained[0].weight.max() < 1
+    assert frozen[1].weight.max() < 1
+
+
+def test_members_of_other_shapes_are_refused() -> None:
+    with pytest.raises(RecipeError, match="differ in the shapes of their weights"):
+        Packed([nn.Linear(2, 3), nn.Linear(2, 4)], device=torch.device("cpu"), dtype=torch.float32)
+    with pytest.raises(RecipeError, match="no weights to train"):
+        Packed([nn.ReLU()], device=torch.device("cpu"), dtype=torch.float32)
