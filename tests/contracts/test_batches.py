@@ -226,3 +226,8 @@ def test_token_drop_replaces_about_p_by_tokens_of_other_samples() -> None:
     changed = (after.x != x).float().mean()
     assert 0.25 < changed < 0.31  # a sample may be its own replacement
     assert torch.equal(after.y, x)
+
+
+def test_flip_and_crop_at_zero_leave_images_as_they_are() -> None:
+    after = applied("flip_crop", "image", flip=0.0, share=0.0)
+    assert torch.equal(after.x, samples("image").x)

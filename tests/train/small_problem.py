@@ -47,6 +47,26 @@ RECIPES: dict[str, dict[str, Value]] = {
     "muon, larger batch": {"optimizer": "muon", "schedule": "wsd", "batch_size": 24},
 }
 
+IMAGES: dict[str, dict[str, Value]] = {
+    "adam, flip and crop, cutmix, batch norm": {
+        "optimizer": "adam",
+        "optimizer.adam.lr": 1e-2,
+        "schedule": "linear",
+        "batch": "flip_crop+cutmix",
+        "loss": "cross_entropy",
+        "loss.cross_entropy.smoothing": 0.1,
+        "batch_size": 12,
+    },
+    "lion, cutout, sam, ema": {
+        "optimizer": "lion",
+        "optimizer.lion.lr": 1e-3,
+        "gradient": "sam",
+        "batch": "cutout",
+        "averaging": "ema",
+        "averaging.ema.forget": 0.1,
+    },
+}
+
 
 def samples(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """x [n, 2], y [n] in {0, 1}: inside or outside of a circle."""
@@ -65,6 +85,45 @@ def network(recipe: Recipe) -> nn.Module:
         nn.ReLU(),
         nn.Linear(16, 2),
     )
+
+
+def pictures(n: int, seed: int) -> Split:
+    """x [n, 1, 8, 8]: a bright row or a bright column, in noise."""
+    draws = torch.Generator().manual_seed(seed)
+    x = 0.3 * torch.randn(n, 1, 8, 8, generator=draws)
+    y = torch.randint(2, (n,), generator=draws)
+    place = torch.randint(8, (n,), generator=draws)
+    for i, (c, at) in enumerate(zip(y.tolist(), place.tolist(), strict=True)):
+        line = x[i, 0, at] if c == 0 else x[i, 0, :, at]
+        line += 2
+    return Split(x, y)
+
+
+def convolutions(recipe: Recipe) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout2d(0.1),
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 2),
+    )
+
+
+def picture_task() -> ModelTask:
+    return replace(
+        small_task(convolutions),
+        shape=Shape("image", (1, 8, 8), 2, "classes"),
+        train=pictures(60, 0),
+        valid=pictures(40, 1),
+        test=None,
+    )
+
+
+def task_of(name: str) -> ModelTask:
+    """The task that one of RECIPES or IMAGES is for."""
+    return picture_task() if name in IMAGES else small_task()
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> dict[str, float]:

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from automl.checkpoints import Store
 from automl.recipe import Recipe
 from automl.records import Progress, Report, Segment, Status
+from automl.space.ranges import Value
+from automl.tasks.task import ModelTask
 from automl.train.segment import run
 
 from .small_problem import (
+    IMAGES,
     PLAIN,
     RECIPES,
     in_float64,
@@ -23,7 +26,10 @@ from .small_problem import (
     pack,
     segment,
     small_task,
+    task_of,
 )
+
+EVERY = {**RECIPES, **IMAGES}
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +37,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _train(folder: Path, one: Segment) -> Report:
-    (report,) = run(pack(folder, one), small_task())
+def _train(folder: Path, one: Segment, task: ModelTask | None = None) -> Report:
+    (report,) = run(pack(folder, one), task or small_task())
     assert report.status is Status.DONE, report.message
     return report
 
@@ -63,25 +69,25 @@ def test_training_learns_and_reports_its_curve(tmp_path: Path) -> None:
     assert report.memory_mib > 50
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(tmp_path: Path, name: str) -> None:
-    point = RECIPES[name]
-    whole = _train(tmp_path / "whole", segment(point))
-    first = _train(tmp_path / "parts", segment(point, 0, 7))
-    second = _train(tmp_path / "parts", segment(point, 7, 20))
+    point = EVERY[name]
+    whole = _train(tmp_path / "whole", segment(point), task_of(name))
+    first = _train(tmp_path / "parts", segment(point, 0, 7), task_of(name))
+    second = _train(tmp_path / "parts", segment(point, 7, 20), task_of(name))
     _assert_same(_tensors(tmp_path / "whole"), _tensors(tmp_path / "parts"))
     curve = [entry for entry in (*first.curve, *second.curve) if entry[0] != 7]
     assert curve == list(whole.curve)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EVERY)
 def test_members_of_a_pack_equal_their_own_runs(tmp_path: Path, name: str) -> None:
-    point = in_float64(RECIPES[name])
+    point = in_float64(EVERY[name])
     lr = f"optimizer.{point['optimizer']}.lr"
     segments = [segment({**point, lr: 0.003 * (k + 1)}, trial=k, seed=10 + k) for k in range(3)]
-    packed = run(pack(tmp_path / "packed", *segments), small_task())
+    packed = run(pack(tmp_path / "packed", *segments), task_of(name))
     for k, one in enumerate(segments):
-        alone = _train(tmp_path / "alone", one)
+        alone = _train(tmp_path / "alone", one, task_of(name))
         assert packed[k].trial == k
         for (step, got), (at, wanted) in zip(packed[k].curve, alone.curve, strict=True):
             assert step == at
@@ -226,3 +232,94 @@ def test_a_missing_parent_is_said_plainly(tmp_path: Path) -> None:
     (report,) = run(pack(tmp_path, segment(PLAIN, 5, 10)), small_task())
     assert report.status is Status.INVALID
     assert report.message.startswith("no readable checkpoint in ")
+
+
+def test_a_worker_that_died_between_checkpoints_loses_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl.train.segment._SAVE_SECONDS", 0.0)
+    die_at, calls = 1000, iter(range(1000))
+
+    def loss(output: Tensor, target: Tensor, hyper: object) -> Tensor:
+        if torch.is_grad_enabled() and next(calls) == die_at:
+            raise KeyboardInterrupt  # as kill -9 would: nothing of ours may handle it
+        return nn.functional.cross_entropy(output, target)
+
+    task = small_task(loss=loss)
+    whole = _train(tmp_path / "whole", segment(), task)
+    die_at, calls = 12, iter(range(1000))
+    with pytest.raises(KeyboardInterrupt):
+        run(pack(tmp_path / "cut", segment()), task)
+    assert Store(tmp_path / "cut").steps(0) == [10]  # the last evaluation before
+    die_at = 1000
+    rest = _train(tmp_path / "cut", segment(), task)
+    assert rest.curve == whole.curve
+    assert rest.passes == whole.passes
+    _assert_same(_tensors(tmp_path / "cut"), _tensors(tmp_path / "whole"))
+
+
+def test_members_that_stand_at_other_steps_reach_the_same_end(tmp_path: Path) -> None:
+    segments = [segment(trial=k, seed=k) for k in range(3)]
+    whole = [_train(tmp_path / "whole", one) for one in segments]
+    polls = iter(range(100))
+    run(
+        pack(tmp_path / "cut", segments[1]),
+        small_task(),
+        stop=lambda: {1} if next(polls) == 9 else (),
+    )
+    reports = {r.trial: r for r in run(pack(tmp_path / "cut", *segments), small_task())}
+    for k, one in enumerate(whole):
+        assert [step for step, _ in reports[k].curve] == [step for step, _ in one.curve]
+        assert reports[k].curve[-1][1] == pytest.approx(one.curve[-1][1], rel=1e-4)
+
+
+def test_one_member_of_a_pack_is_stopped_and_the_others_go_on(tmp_path: Path) -> None:
+    segments = [segment(in_float64(PLAIN), trial=k, seed=k) for k in range(3)]
+    alone = _train(tmp_path / "alone", segments[2])
+    polls = iter(range(100))
+    reports = {
+        r.trial: r
+        for r in run(
+            pack(tmp_path / "p", *segments),
+            small_task(),
+            stop=lambda: {1} if next(polls) >= 6 else (),
+        )
+    }
+    assert [reports[k].status for k in range(3)] == [Status.DONE, Status.STOPPED, Status.DONE]
+    assert reports[1].reached == 6
+    assert reports[2].curve[-1][1] == pytest.approx(alone.curve[-1][1], rel=1e-9)
+    rest = _train(tmp_path / "p", segments[1])
+    whole = _train(tmp_path / "alone", segments[1])
+    assert rest.curve[-1][1] == pytest.approx(whole.curve[-1][1], rel=1e-9)
+
+
+def test_a_stop_before_the_first_step_keeps_nothing(tmp_path: Path) -> None:
+    (report,) = run(pack(tmp_path, segment()), small_task(), stop=lambda: {0})
+    assert (report.status, report.reached, report.curve) == (Status.STOPPED, 0, ())
+    assert Store(tmp_path).steps(0) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({**PLAIN, "batch": "cutmix"}, "batch 'cutmix' does not serve vector data"),
+        ({**PLAIN, "loss": "huber"}, "loss 'huber' does not serve a target of classes"),
+        ({**PLAIN, "precision": "int4"}, "precision 'int4'; one of float32, float64, bfloat16"),
+        ({"schedule": "cosine"}, "the recipe names no optimizer"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_says_why(
+    tmp_path: Path, point: dict[str, Value], message: str
+) -> None:
+    (report,) = run(pack(tmp_path, segment(point)), small_task())
+    assert report.status is Status.INVALID
+    assert report.message.startswith(message)
+
+
+def test_running_out_of_memory_inside_a_step_is_told_apart(tmp_path: Path) -> None:
+    def loss(output: Tensor, target: Tensor, hyper: object) -> Tensor:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    (report,) = run(pack(tmp_path, segment()), small_task(loss=loss))
+    assert report.status is Status.OUT_OF_MEMORY
+    assert report.message == "CUDA out of memory. Tried to allocate 2.00 GiB"
