@@ -43,7 +43,8 @@ JournalUrl = Annotated[
     typer.Option(
         "--journal",
         metavar="URL",
-        help="Database of the journal: postgresql://... ; else a file in the study's folder.",
+        help="Database that records the study: postgresql://...  "
+        "[default: a file in the study's folder]",
     ),
 ]
 MlflowStore = Annotated[
@@ -51,7 +52,7 @@ MlflowStore = Annotated[
     typer.Option(
         "--mlflow",
         metavar="URI",
-        help='Another MLflow store, or "off".  [default: mlflow.db in --runs]',
+        help="Where MLflow keeps its copy of the trials, or off.  [default: mlflow.db in --runs]",
     ),
 ]
 AsJson = Annotated[

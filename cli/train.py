@@ -9,10 +9,15 @@ import typer
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Such as best.toml.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="A recipe file, such as best.toml.")
+    ],
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="Train it on this.  [default: the recipe's own task]"),
+        typer.Option(
+            metavar="TASK",
+            help="Train on this, as in `automl tune`.  [default: the recipe's own task]",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of a table to predict.")
@@ -24,7 +29,7 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="Write the weights (safetensors) there.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")
+        str | None, typer.Option(metavar="NAME", help="Where to train: auto, cpu, cuda or cuda:1.")
     ] = None,
 ) -> None:
     """Train one recipe and print its curve and its final metrics."""

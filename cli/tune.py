@@ -18,7 +18,7 @@ from .options import (
     strategy_names,
 )
 
-_DEFAULT_BUDGET = "40full"
+_DEFAULT_BUDGET = "40full"  # as automl.tuning says, which --help need not load
 
 
 def tune(
@@ -34,8 +34,9 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="AMOUNT",
-            help="A time (30m, 2h), 100trials or 20full, which is 20 full trainings. Of several, "
-            f"whichever comes first.  [default: {_DEFAULT_BUDGET}]",
+            help="How much to spend: a time (30m, 2h), 100trials, or 20full, which is as much "
+            "training as 20 full ones. Given several times: whichever comes first.  "
+            f"[default: {_DEFAULT_BUDGET}]",
         ),
     ] = None,
     space: Annotated[
@@ -52,21 +53,23 @@ def tune(
             "--set",
             metavar="NAME=RANGE",
             help="Fix, narrow or list one hyperparameter: optimizer=adamw,lion or "
-            "optimizer.lion.lr=1e-5..1e-3.",
+            "optimizer.lion.lr=1e-5..1e-3. May be given several times.",
         ),
     ] = None,
     strategy: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="How to search.  [default: auto]",
+            help="How to search: auto, asha, hyperband, tpe or random.  [default: auto]",
             show_default=False,
             autocompletion=strategy_names,
         ),
     ] = "auto",
     metric: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What is compared.  [default: the task's]"),
+        typer.Option(
+            metavar="NAME", help="What is compared, such as accuracy.  [default: the task's]"
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of a table to predict.")
@@ -77,16 +80,25 @@ def tune(
     ] = None,
     seeds: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Fresh seeds in the verdict.", show_default=True),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Fresh seeds on which the verdict trains the best recipes and the baseline again.",
+            show_default=True,
+        ),
     ] = 3,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the study.  [default: the task's]"),
+        typer.Option(
+            metavar="NAME", help="Name of the study and its folder.  [default: the task's]"
+        ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Processes that train.  [default: one a core, or one a GPU]"
+            min=1,
+            metavar="N",
+            help="Trials that train at the same time.  [default: one a core, or one a GPU]",
         ),
     ] = None,
     seed: Annotated[
@@ -94,28 +106,42 @@ def tune(
     ] = 0,
     cmd: Annotated[
         str | None,
-        typer.Option(metavar="COMMAND", help='Tune a script: "python train.py --lr {lr}".'),
+        typer.Option(
+            metavar="COMMAND",
+            help='Tune a script: "python train.py --lr {lr}", with --metric-regex and a --set for '
+            "each {name}.",
+        ),
     ] = None,
     metric_regex: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help="Finds the metric in what --cmd prints."),
+        typer.Option(
+            metavar="REGEX",
+            help="Finds the metric in what --cmd prints: 'accuracy=([0-9.]+)'.",
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.", show_default=True)
+        str,
+        typer.Option(
+            metavar="NAME", help="Where to train: auto, cpu, cuda or cuda:1.", show_default=True
+        ),
     ] = "auto",
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
     mlflow: MlflowStore = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Try the baseline for a few steps, print the plan, and stop."
+        ),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Search for the best way to train a network.
 
-    Ends with a verdict. Exit code: 0 better than the baseline, 3 not better, 1 the search failed
-    or was interrupted (`automl resume NAME` goes on), 2 wrong usage.
+    Ends with a verdict: whether the best recipe found beats the task's default one, the baseline,
+    on fresh seeds. Exit code: 0 it does, 3 it does not, 1 the search failed or was interrupted
+    (`automl resume NAME` goes on), 2 wrong usage.
     """
     from automl.tuning import checked, store_address  # late: --help need not load the library
 
@@ -161,7 +187,10 @@ def tune(
 def resume(
     name: StudyName,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes that train, if others.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Trials that train at the same time.  [default: as before]"
+        ),
     ] = None,
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,

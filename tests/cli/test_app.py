@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from automl import strategies
+from automl.tuning import DEFAULT_BUDGET
+
 Main = Callable[[list[str]], int]
 
 HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "pydantic")
@@ -103,6 +106,18 @@ def test_the_line_in_the_list_is_the_commands_own(
         text = " ".join(capsys.readouterr().out.split())
         words = listed[command]
         assert words.rstrip(".") in text, command
+
+
+def test_help_of_tune_tells_the_strategies_and_the_budget_that_there_are(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Written out there, because looking them up would slow --help down.
+    assert main(["tune", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    listed = re.search(r"How to search: (.+?)\. \[", words)
+    assert listed is not None
+    assert set(re.split(r", | or ", listed[1])) == set(strategies())
+    assert f"[default: {DEFAULT_BUDGET}]" in words
 
 
 def test_version_is_the_installed_one(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
