@@ -60,8 +60,9 @@ class PlainLines:
                 self._reported(self._state.trials[event["report"]["trial"]], before)
 
     def _begun(self, config: StudyConfig) -> None:
+        size = counted(len(config.card.space), "hyperparameter")
         self._line(
-            f"{config.name}: {config.card.about}; {len(config.card.space)} hyperparameters, "
+            f"{config.name}: {config.card.about}; {size}, "
             f"budget {', '.join(config.budget)}, {counted(config.workers, 'worker')}"
         )
 
