@@ -25,11 +25,14 @@ _OPEN_SECONDS = 600.0  # to import torch and read the data
 _END_SECONDS = 2.0  # for a worker to exit after its pipe is closed, before it is killed
 
 # glibc maps and unmaps large activations at every step; kept in the heap they cost no page fault.
-# One thread a worker: with more, small operations wait for each other.
+# One thread a worker, whatever the cores: with more, small operations wait for each other, and on a
+# machine that does something else besides a step was seen to take a hundred times as long.
 _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -37,7 +40,7 @@ _ENVIRONMENT = {
 class _Worker:
     """One worker process and the pack that it trains."""
 
-    def __init__(self, number: int, log: Path, threads: int) -> None:
+    def __init__(self, number: int, log: Path) -> None:
         self.number = number
         self.pack: Pack | None = None
         self.card: TaskCard | None = None
@@ -47,12 +50,7 @@ class _Worker:
         inward, self._orders = os.pipe()
         self.news, outward = os.pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            **_ENVIRONMENT,
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-        }
+        environment = {**os.environ, **_ENVIRONMENT}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "automl.train", str(inward), str(outward)],
@@ -115,7 +113,6 @@ class Processes:
         self._spec, self._logs, self._stall = spec, logs, stall_seconds
         cores = len(os.sched_getaffinity(0))
         self.workers = workers or cores
-        self._threads = max(1, cores // self.workers)
         self._pool: list[_Worker] = [self._start(0)]
         self._closed = False
         try:
@@ -125,7 +122,6 @@ class Processes:
             raise
         if not workers and self.card.device.startswith("cuda"):
             self.workers = 1
-            self._threads = cores
 
     @property
     def capacity(self) -> int:
@@ -183,8 +179,8 @@ class Processes:
     # Workers --------------------------------------------------------------------------------
 
     def _start(self, number: int) -> _Worker:
-        worker = _Worker(number, self._logs / f"{number}.log", self._threads)
-        worker.order({"op": "open", "spec": self._spec.to_json(), "threads": self._threads})
+        worker = _Worker(number, self._logs / f"{number}.log")
+        worker.order({"op": "open", "spec": self._spec.to_json()})
         return worker
 
     def _limit(self, worker: _Worker) -> float:

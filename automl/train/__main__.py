@@ -1,6 +1,6 @@
 """`python -m automl.train IN OUT`: a worker process, driven by JSON lines over two pipes.
 
-    driver -> worker    {"op": "open", "spec": ..., "threads": 1}
+    driver -> worker    {"op": "open", "spec": ...}
                         {"op": "train", "pack": ...}      {"op": "cancel", "trial": 7}
     worker -> driver    {"card": ...} or {"error": [class, text]}
                         {"progress": ...}                 {"reports": [...]}
@@ -85,7 +85,7 @@ def serve(line: Line) -> None:
     from automl.train.segment import run
 
     order = line.next_order()
-    torch.set_num_threads(order["threads"])
+    torch.set_num_threads(1)
     try:
         task = open_task(TaskSpec.from_json(order["spec"]))
     except AutomlError as error:
