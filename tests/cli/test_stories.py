@@ -100,6 +100,7 @@ def _begin(out: Path, *arguments: str, until: str) -> subprocess.Popen[bytes]:
 def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     out = place / "out.txt"
     process = _begin(out, *LONGER, until="trial 0 (baseline)")
+    process.send_signal(signal.SIGSTOP)  # on a busy machine it could end while we look
 
     # While it runs: everybody may look, nobody may run it a second time or delete it.
     assert re.search(r"^digits +digits +running", _run("ls").stdout, re.MULTILINE)
@@ -110,6 +111,7 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     assert "is being run by process" in refused.stderr
 
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     assert process.wait(60) == 1
     text = out.read_text()
     assert "stopping: running trials save themselves" in text
