@@ -3,7 +3,6 @@
 automl tune examples/convnet.py --budget 5m
 """
 
-
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -3,7 +3,6 @@
 automl tune examples/regression.py --budget 3m
 """
 
-
 import torch
 from sklearn.datasets import load_diabetes
 from torch import nn

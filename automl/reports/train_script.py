@@ -319,6 +319,7 @@ def load() -> dict[str, Split]:
 
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else SEED
+    torch.set_num_threads(1)  # as in the search; more only pays for large networks
     splits = load(){prepare}
     torch.manual_seed(seed)
     model = {textwrap.indent(part.model, "    ").lstrip()}

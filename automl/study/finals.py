@@ -109,7 +109,8 @@ def changes(state: State, winner: Recipe) -> list[Change]:
     for name in different:
         groups.setdefault(_group(name), []).append(name)
     found = []
-    for group in sorted(groups, key=_place):
+    # Another method tells more than another number: it is taken back first.
+    for group in sorted(groups, key=lambda g: (point.get(g) == base.get(g), _place(g))):
         kept = {n: v for n, v in point.items() if _group(n) != group}
         # Names that only now open (a schedule that the winner's optimizer had pinned) are the
         # baseline's too; `complete` drops those that stay closed.

@@ -3,7 +3,8 @@
 Each placeholder is a hyperparameter with its range in `--set lr="log 1e-5..1e-1 = 1e-3"`. The last
 match of the regex in what the command prints is the result. With {epochs} or {steps} in the
 command a training can be cut short, by running it again for longer; without, it is one step.
-A command that prints one result an epoch, or step, gives its whole curve.
+A command that prints one result an epoch, or step, gives its whole curve. {seed} is filled with
+the trial's seed; without it the verdict's fresh seeds cannot tell luck from merit.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ def open_command(spec: TaskSpec) -> LoopTask:
     names = _placeholders(spec.source)
     ranges = _ranges(spec.sets)
     lengths = [n for n in names if n in _LENGTHS and n not in ranges]
+    given = [*lengths, "seed"]
     for name in names:
         if not name.isidentifier():
             raise TaskError(
                 f"--cmd: {{{name}}} is no placeholder; write {{lr}}, or {{{{ }}}} for plain braces"
             )
-        if name not in ranges and name not in lengths:
+        if name not in ranges and name not in given:
             raise TaskError(
                 f'--cmd: {{{name}}} has no range; add e.g. --set "{name}=log 1e-5..1e-1 = 1e-3"'
             )
@@ -85,7 +87,7 @@ def open_command(spec: TaskSpec) -> LoopTask:
     )
 
     def train(trial: Handle) -> None:
-        filled = {**trial.recipe, **dict.fromkeys(lengths, trial.stop)}
+        filled = {"seed": trial.seed, **trial.recipe, **dict.fromkeys(lengths, trial.stop)}
         command = [word.format(**filled) for word in words]
         values = _results(command, regex, alive=lambda: trial.report(trial.start, {}))
         whole = len(values) == trial.stop  # one result a step: the curve

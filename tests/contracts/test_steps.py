@@ -165,7 +165,11 @@ def _fingerprints() -> dict[str, str]:
 
 def test_another_process_gives_the_same_weights() -> None:
     other = subprocess.run(
-        [sys.executable, "-W", "error", __file__], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-m", __name__],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(other.stdout) == _fingerprints()
 

@@ -21,8 +21,7 @@ from automl.space.tree import Space
 from .search_problems import ETA, FIRST, SPACE, STEPS, accuracy, answer, search
 
 ALL = pytest.mark.parametrize("name", strategies())
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def make(
@@ -67,12 +66,12 @@ def test_trial_0_is_the_baseline_and_is_never_stopped(name: str) -> None:
 @ALL
 def test_equal_results_give_equal_asks_in_another_process(name: str) -> None:
     code = (
-        "import json; from test_strategies import asks; "
+        "import json; from tests.search.test_strategies import asks; "
         f"print(json.dumps([s.to_json() for s in asks('{name}')]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": f"{HERE}:{ROOT}"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

@@ -27,8 +27,11 @@ def opened(command: str, **options: object) -> LoopTask:
     return task
 
 
-def result(task: LoopTask, folder: Path, *, steps: int = 1, stop: Stop = tuple) -> Report:
-    recipe = Recipe(Space.from_json(task.card.space).default(), steps=task.card.steps)
+def result(
+    task: LoopTask, folder: Path, *, steps: int = 1, stop: Stop = tuple, seed: int = 0
+) -> Report:
+    point = Space.from_json(task.card.space).default()
+    recipe = Recipe(point, steps=task.card.steps, seed=seed)
     pack = Pack((Segment(0, recipe, 0, steps),), str(folder / "store"))
     (report,) = run(pack, task, stop=stop)
     return report
@@ -40,6 +43,11 @@ def test_the_last_match_counts(tmp_path: Path) -> None:
     report = result(task, tmp_path)
     assert report.status is Status.DONE
     assert [(s, m["val/accuracy"]) for s, m in report.curve] == [(1, 0.9)]
+
+
+def test_a_command_can_ask_for_the_seed(tmp_path: Path) -> None:
+    task = opened("echo acc={lr} seed={seed}", sets=("lr=0.1|0.2",), metric_regex=r"seed=(\d+)")
+    assert result(task, tmp_path, seed=7).curve[0][1]["val/metric"] == 7
 
 
 def test_one_match_a_step_is_the_whole_curve(tmp_path: Path) -> None:
