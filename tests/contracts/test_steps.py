@@ -10,6 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,10 @@ QUICK = settings(derandomize=True, deadline=None, phases=[Phase.generate])
 
 
 @pytest.fixture(autouse=True)
-def _no_grad() -> None:
+def _no_grad() -> Iterator[None]:
     torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
+    with torch.no_grad():
+        yield
 
 
 def _draw(data: st.DataObject, stages: dict[str, str]) -> dict[str, float]:
