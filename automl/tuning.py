@@ -104,10 +104,10 @@ def tune(
         seed=seed,
         runs=Path(runs),
         journal=journal,
+        mlflow=mlflow,
     )
     with contextlib.closing(prepare(options, listen=listen)) as prepared:
-        store = store_address(mlflow, options.runs)
-        return conduct(prepared, store=store, listen=listen, stop=stop)
+        return conduct(prepared, listen=listen, stop=stop)
 
 
 def resume(
@@ -125,11 +125,12 @@ def resume(
     Raises:
         StudyError: there is no such study, or its task fails whatever the recipe.
     """
-    place = Path(runs)
     with contextlib.closing(
-        take_up(name, runs=place, journal=journal, workers=workers, listen=listen)
+        take_up(
+            name, runs=Path(runs), journal=journal, workers=workers, mlflow=mlflow, listen=listen
+        )
     ) as prepared:
-        return conduct(prepared, store=store_address(mlflow, place), listen=listen, stop=stop)
+        return conduct(prepared, listen=listen, stop=stop)
 
 
 def checked(
@@ -151,6 +152,7 @@ def checked(
     seed: int,
     runs: Path,
     journal: str | None,
+    mlflow: str | None,
 ) -> TuneOptions:
     """The options as a study takes them; what can be refused at once is refused here.
 
@@ -198,13 +200,13 @@ def checked(
         seed=seed,
         runs=runs,
         journal=journal,
+        mlflow=mlflow,
     )
 
 
 def conduct(
     prepared: Prepared,
     *,
-    store: str = "",
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
     ended: Callable[[State], None] = lambda state: None,
@@ -214,7 +216,6 @@ def conduct(
 
     Args:
         prepared: stays open; the caller closes it.
-        store: address of the MLflow store, "" for none.
         listen, stop: see `tune`.
         ended: hears the state once the files are there; MLflow may need seconds more.
         trouble: hears, last, why MLflow has not everything yet.
@@ -222,6 +223,7 @@ def conduct(
     Raises:
         StudyError: the task fails whatever the recipe, or the files cannot be written.
     """
+    store = store_address(prepared.config.mlflow, prepared.folder.parent)
     with _mirrored(prepared, store, stop, trouble):
         state = controller.run(prepared, listen=listen, stop=stop)
         if state.ended != "interrupted":

@@ -28,14 +28,11 @@ _FILES = {
 }
 
 
-def drive(
-    prepare: Callable[[Listener], Prepared], show: Show, *, store: str, again: str = ""
-) -> None:
+def drive(prepare: Callable[[Listener], Prepared], show: Show, *, again: str = "") -> None:
     """Prepare a study, run it to its end or until Ctrl-C, and print what came of it.
 
     Args:
         prepare: opens the task and the journal.
-        store: address of the MLflow store, "" for none.
         again: the options that `automl resume NAME` needs to find the study again.
 
     Raises:
@@ -54,7 +51,7 @@ def drive(
             _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
         else:
             code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
-            _finished(state, prepared.folder, show, mirrored=bool(store))
+            _finished(state, prepared.folder, show, mirrored=prepared.config.mlflow != "off")
 
     with Stopping(show.say) as stopping, contextlib.ExitStack() as stack:
         stack.callback(show.close)
@@ -67,7 +64,6 @@ def drive(
         try:
             conduct(
                 prepared,
-                store=store,
                 listen=show.update,
                 stop=stopping.asked,
                 ended=ended,

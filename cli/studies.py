@@ -178,6 +178,7 @@ def rm(
     import sys
 
     from automl.study.journal import delete
+    from automl.tuning import store_address
 
     state = _state(name, runs, journal)
     if not yes:
@@ -190,13 +191,15 @@ def rm(
     if folder.exists():
         shutil.rmtree(folder)
     typer.echo(f"deleted study '{name}'")
-    if (runs / "mlflow.db").exists():
+    assert state.config is not None
+    store = store_address(state.config.mlflow, runs)
+    if store and (not store.startswith("sqlite:///") or Path(store[10:]).exists()):
         from automl.tracking.forget import forget  # imports mlflow: seconds
 
         from .quiet import quiet
 
         with quiet():
-            gone = forget(f"sqlite:///{(runs / 'mlflow.db').absolute()}", name)
+            gone = forget(store, name)
         typer.echo(f"deleted {counted(gone, 'run')} in MLflow")
 
 

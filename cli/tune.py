@@ -143,7 +143,7 @@ def tune(
     on fresh seeds. Exit code: 0 it does, 3 it does not, 1 the search failed or was interrupted
     (`automl resume NAME` goes on), 2 wrong usage.
     """
-    from automl.tuning import checked, store_address  # late: --help need not load the library
+    from automl.tuning import checked  # late: --help need not load the library
 
     options = checked(
         task=task,
@@ -163,6 +163,7 @@ def tune(
         seed=seed,
         runs=runs,
         journal=journal,
+        mlflow=mlflow,
     )
     from automl.study.preparing import prepare
 
@@ -179,7 +180,6 @@ def tune(
         drive(
             lambda listen: prepare(options, listen=listen),
             choose(as_json=as_json, quiet=quiet),
-            store=store_address(mlflow, runs),
             again=_again(runs, journal),
         )
 
@@ -203,7 +203,6 @@ def resume(
     It goes on to the budget that it was started with; the same `automl tune` command does the same.
     """
     from automl.study.preparing import resume as take_up
-    from automl.tuning import store_address
 
     from .driving import drive
     from .quiet import quiet as silence
@@ -212,10 +211,9 @@ def resume(
     with silence():
         drive(
             lambda listen: take_up(
-                name, runs=runs, journal=journal, workers=workers, listen=listen
+                name, runs=runs, journal=journal, workers=workers, mlflow=mlflow, listen=listen
             ),
             choose(as_json=as_json, quiet=quiet),
-            store=store_address(mlflow, runs),
             again=_again(runs, journal),
         )
 

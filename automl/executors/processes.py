@@ -110,7 +110,7 @@ class Processes:
     """
 
     def __init__(self, spec: TaskSpec, *, workers: int, logs: Path, stall_seconds: float) -> None:
-        self._spec, self._logs, self._stall = spec, logs, stall_seconds
+        self._spec, self._logs, self.stall_seconds = spec, logs, stall_seconds
         cores = len(os.sched_getaffinity(0))
         self.workers = workers or cores
         self._pool: list[_Worker] = [self._start(0)]
@@ -185,7 +185,7 @@ class Processes:
 
     def _limit(self, worker: _Worker) -> float:
         """Seconds of silence that a worker is allowed: more while it still opens the task."""
-        return _OPEN_SECONDS if worker.card is None else self._stall
+        return _OPEN_SECONDS if worker.card is None else self.stall_seconds
 
     def _give(self, worker: _Worker, pack: Pack) -> None:
         worker.pack, worker.heard = pack, time.monotonic()

@@ -11,9 +11,9 @@ from automl.space.tree import Space, describe
 def narrowed(space: Space, name: str, text: str) -> Space:
     """`space` with `name` restricted to `text`, a range in its text form.
 
-    An interval keeps the scale of the range it replaces unless it names its own; numbers may go
-    beyond the shipped bounds, a choice may only drop options. The old default stays if it still
-    lies inside; else the nearest value, or the first listed, becomes the default.
+    An interval keeps the scale of the range it replaces unless it names its own. Numbers may go
+    beyond the shipped bounds and values; a choice of words may only drop options. The old default
+    stays if it still lies inside; else the nearest value, or the first listed, becomes the default.
 
     Raises:
         SpaceError: unknown name, unknown option, or a text that does not fit the range's kind.
@@ -50,8 +50,16 @@ def _option(old: Choice, value: Value) -> Value:
     for option in old.options:  # "none", "1" and "true" are read as values; options may be text
         if value == option or str(value).lower() == str(option).lower():
             return option
+    if _number(value) and all(_number(o) for o in old.options):
+        if isinstance(value, float) and all(isinstance(o, int) for o in old.options):
+            raise SpaceError(f"{value} is no whole number; options: {describe(old)}")
+        return value
     words = [str(o) for o in old.options]
     raise SpaceError(f"no option '{value}'{nearest(str(value), words)}; options: {describe(old)}")
+
+
+def _number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _interval(old: Range, wanted: Float | Int, text: str, stated: bool) -> Range:

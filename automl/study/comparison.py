@@ -83,7 +83,8 @@ def welch(
         resolution: smallest step of the metric; 0 for a continuous one.
 
     Returns:
-        None when a group is empty; without interval when one has a single value.
+        None when a group is empty; without interval when one has a single value, or neither any
+        spread: seeds that change nothing tell nothing of luck.
     """
     left, right = Sample.of(a), Sample.of(b)
     if left.mean is None or right.mean is None:
@@ -96,7 +97,7 @@ def welch(
     error = math.sqrt(u + v)
     # A spread in the last bits of the floats is none: dividing by it would prove anything.
     if error <= 1e-12 * max(abs(left.mean), abs(right.mean)):
-        return Difference(value, value, value, 1.0 if abs(value) <= error else 0.0)
+        return Difference(value)
     freedom = (u + v) ** 2 / (u**2 / (left.n - 1) + v**2 / (right.n - 1))
     half = quantile(freedom) * error
     return Difference(value, value - half, value + half, two_sided(value / error, freedom))

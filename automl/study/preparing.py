@@ -28,7 +28,8 @@ Listener = Callable[[Mapping[str, Any]], None]
 
 SMOKE_TRIAL = -1
 _SMOKE_STEPS = 20
-_STALL_SECONDS = 600.0  # without a sign of life; the smoke trial has shown that steps are shorter
+_STALL_SECONDS = 600.0  # at least, without a sign of life, until a trial counts as hung
+_STALL_EVALUATIONS = 10  # as long as so many evaluations are apart, by the smoke trial
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TuneOptions:
     seed: int = 0
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
+    mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
 
 
 @dataclass
@@ -99,9 +101,12 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
             state = replay(event for _, event in journal.events())
+            known = replace(known, mlflow=options.mlflow or known.mlflow)
+            executor.stall_seconds = _stall_seconds(known)
             return Prepared(known, folder, journal, url, executor, state, None)
         smoke = _smoke(executor, config, staging)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
+        executor.stall_seconds = _stall_seconds(config)
         # A strategy that refuses the space or the budget does so before anything is written.
         make_strategy(
             config.strategy,
@@ -139,6 +144,7 @@ def resume(
     runs: Path = Path("runs"),
     journal: str | None = None,
     workers: int | None = None,
+    mlflow: str | None = None,
     listen: Listener = lambda event: None,
 ) -> Prepared:
     """Take up the study `name` again, exactly as it was started.
@@ -157,6 +163,7 @@ def resume(
         seed=config.seed,
         runs=runs,
         journal=journal,
+        mlflow=mlflow,
     )
     return prepare(options, listen=listen)
 
@@ -223,6 +230,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         seed=options.seed,
         seeds=options.seeds,
         workers=workers,
+        mlflow=options.mlflow,
     )
 
 
@@ -282,6 +290,11 @@ def _smoke(executor: Processes, config: StudyConfig, staging: Path) -> Report:
 
 def _full_seconds(smoke: Report, card: TaskCard) -> float:
     return smoke.seconds / max(smoke.reached, 1) * card.steps
+
+
+def _stall_seconds(config: StudyConfig) -> float:
+    apart = config.full_seconds * config.card.eval_steps / config.card.steps
+    return max(_STALL_SECONDS, _STALL_EVALUATIONS * apart)
 
 
 def _others(runs: Path) -> str:

@@ -40,6 +40,7 @@ class StudyConfig:
     seed: int
     seeds: int  # fresh seeds in the verdict
     workers: int
+    mlflow: str | None = None  # where MLflow keeps its copy, as typed; None: the default store
     full_seconds: float = 0.0  # one full training, estimated by the smoke trial
 
     def to_json(self) -> dict[str, Any]:

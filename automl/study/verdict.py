@@ -254,7 +254,11 @@ def _outcome(
             return "better", f"the baseline diverged on all {gone} seeds"
         return "not measured", "the baseline has no finished run on a fresh seed"
     if not difference.measured:
-        return "not measured", "an interval needs at least two seeds on each side"
+        few = min(len(winner.trials), len(rival.trials)) < 2
+        return "not measured", (
+            "an interval needs at least two seeds on each side" if few
+            else "every seed gave exactly the same value, so there is no luck to measure"
+        )  # fmt: skip
     assert difference.low is not None and difference.high is not None
     if difference.low > 0:
         return "better", ""

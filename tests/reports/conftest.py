@@ -93,7 +93,7 @@ def make_study(
     )
     budget = ("20m", f"{trials}trials")
     config = StudyConfig(
-        "digits-1", TaskSpec("digits"), card, "auto", (60, 540, 3), budget, seed, 3, 2, 3.1
+        "digits-1", TaskSpec("digits"), card, "auto", (60, 540, 3), budget, seed, 3, 2, None, 3.1
     )
     rng = np.random.default_rng(seed)
     state = State()

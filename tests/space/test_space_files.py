@@ -40,6 +40,11 @@ def test_a_set_may_name_any_method_of_the_family() -> None:
     assert "optimizer.adamw.lr" not in space
 
 
+def test_a_choice_of_numbers_takes_other_numbers() -> None:
+    batch = compose(ENTRIES, sets=["batch_size=16,64"])["batch_size"].range
+    assert batch == Choice([16, 64], default=64)
+
+
 def test_a_pinned_stage_closes_for_the_method_that_pins_it() -> None:
     space = compose({**ENTRIES, "optimizer": ["adamw", "schedule_free_adamw"]})
     assert "schedule" in space.default()
@@ -68,6 +73,7 @@ def test_a_chain_opens_each_of_its_methods() -> None:
         (["batch_sise=3"], "--set batch_sise: no hyperparameter 'batch_sise'"),
         (["batch_size"], "write NAME=VALUE"),
         (["batch_size=wide"], "no option 'wide'"),
+        (["batch_size=16.5"], "16.5 is no whole number; options: "),
     ],
 )
 def test_a_wrong_set_is_named(sets: list[str], message: str) -> None:

@@ -18,7 +18,7 @@ from automl.recipe import Recipe
 from automl.records import Report, Segment, Status, TaskCard, TaskSpec
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Condition, Dimension, Space
-from automl.study.comparison import noise, welch
+from automl.study.comparison import Difference, noise, welch
 from automl.study.contenders import contenders
 from automl.study.finals import changes, fresh_seeds
 from automl.study.state import State, StudyConfig
@@ -420,12 +420,9 @@ def test_swapping_sides_mirrors_the_difference(a: list[float], b: list[float]) -
     assert one.low == pytest.approx(-other.high)
 
 
-def test_no_spread_at_all_needs_no_division() -> None:
-    same, apart = welch([0.5, 0.5], [0.5, 0.5]), welch([0.6, 0.6], [0.5, 0.5, 0.5])
-    assert same is not None
-    assert same.p == 1
-    assert apart is not None
-    assert apart.p == 0
+def test_seeds_that_change_nothing_prove_nothing() -> None:
+    assert welch([0.5, 0.5], [0.5, 0.5]) == Difference(0.0)
+    assert welch([0.75, 0.75], [0.5, 0.5, 0.5]) == Difference(0.25)
 
 
 def test_noise_pools_the_spread_of_all_groups() -> None:
