@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -79,7 +80,9 @@ def test_past_the_end_it_stays_at_its_last_value(
 def test_peak_is_reached(name: str) -> None:
     factor, ranges = _schedule(name).factor, _schedule(name).ranges
     hyper = {n: r.default for n, r in ranges.items()}
-    assert max(factor(step, 1000, **hyper) for step in range(1000)) == pytest.approx(1, abs=1e-3)
+    # A decaying cycle has lost a little by its first peak (exp_range); all others reach 1.
+    least = 0.85 if "last" in ranges else 0.999
+    assert least <= max(factor(step, 1000, **hyper) for step in range(1000)) <= 1
 
 
 def _torch_values(
@@ -120,3 +123,48 @@ def test_one_cycle_equals_torch(horizon: int, share: float, div: float) -> None:
     )
     found = [factor(s, horizon, share=share, div=div) for s in range(horizon)]
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@settings(derandomize=True, deadline=None, max_examples=15)
+@given(
+    mode=st.sampled_from(["triangular", "triangular2", "exp_range"]),
+    half=st.integers(2, 20),
+    cycles=st.integers(1, 6),
+    base=st.floats(0.01, 0.5),
+)
+def test_cycles_equal_torch(
+    mode: Literal["triangular", "triangular2", "exp_range"], half: int, cycles: int, base: float
+) -> None:
+    horizon = 2 * half * cycles
+    expected = _torch_values(
+        lambda o: torch.optim.lr_scheduler.CyclicLR(
+            o, base, 1.0, half, mode=mode, gamma=0.3 ** (1 / horizon), cycle_momentum=False
+        ),
+        horizon,
+    )
+    factor = _schedule(mode).factor
+    found = [factor(s, horizon, base=base, cycles=cycles) for s in range(horizon)]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("growth", [1, 2])
+def test_restarts_equal_torch(growth: int) -> None:
+    first, cycles = 7, 3
+    horizon = first * sum(growth**i for i in range(cycles))
+    expected = _torch_values(
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, first, growth), horizon
+    )
+    factor = _schedule("cosine_restarts").factor
+    found = [factor(s, horizon, cycles=cycles, growth=growth) for s in range(horizon)]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_steps_and_powers_equal_torch() -> None:
+    lr_scheduler = torch.optim.lr_scheduler
+    step, polynomial = _schedule("step").factor, _schedule("polynomial").factor
+    assert [step(s, 50, every=0.3, gamma=0.2) for s in range(50)] == pytest.approx(
+        _torch_values(lambda o: lr_scheduler.StepLR(o, 15, 0.2), 50)
+    )
+    assert [polynomial(s, 50, power=0.9) for s in range(50)] == pytest.approx(
+        _torch_values(lambda o: lr_scheduler.PolynomialLR(o, 50, 0.9), 50)
+    )
