@@ -34,8 +34,8 @@ from automl.study.state import State, Trial
 
 _KEPT = 3  # ablations that are worth more than a third finalist
 _SLACK = 0.25  # full trainings: what the last search trials overspent must not cost a whole final
-_ORDER = ("optimizer", "schedule", "batch", "loss", "averaging", "gradient", "transform",
-          "architecture", "batch_size")  # fmt: skip
+_ORDER = ("architecture", "optimizer", "schedule", "batch", "loss", "averaging", "gradient",
+          "transform", "batch_size")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
