@@ -118,13 +118,16 @@ class Trainer:
                 buffer.copy_(before)
             return loss.detach().mean()[None], self.g
 
+        scheduled = self.scheduled(update, total)
+        factor = {"factor": scheduled["factor"]}
         at = self.gradient
-        loss, g = at.compute(closure, self.w, at.state, at.hyper, t)
+        loss, g = at.compute(closure, self.w, at.state, at.hyper | factor, t)
         with torch.no_grad():
             for at in self.transforms:
-                at.apply(g, self.w, at.state, at.hyper, t, self.layout, self.random)
+                hyper = at.hyper | factor
+                at.apply(g, self.w, at.state, hyper, t, self.layout, self.random)
             at = self.optimizer
-            at.step(self.w, g, at.state, self.scheduled(update, total), t, self.layout)
+            at.step(self.w, g, at.state, scheduled, t, self.layout)
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
         return loss  # type: ignore[no-any-return]
