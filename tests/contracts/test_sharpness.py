@@ -109,4 +109,4 @@ def test_gam_by_its_four_gradients() -> None:
     n = beta1 * g1 + (1 - beta1) * g3
     v = at_right_angles(g0 + (1 - beta0) * g2, n)
     values = {"rho": rho, "rho_norm": norm, "beta0": beta0, "beta1": beta1, "gamma": gamma}
-    assert found("gam", **values) == pytest.approx(n - gamma * v)
+    assert found("gam", W, **values) == pytest.approx(n - gamma * v)

@@ -44,7 +44,7 @@ def gam_gradient(
 
 
 def _gam_inverse_length(x: Tensor) -> Tensor:
-    return 1 / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-12)
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).add_(1e-12).reciprocal_()
 
 
 METHOD = Gradient(
