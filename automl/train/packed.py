@@ -2,12 +2,14 @@
 
 Each module's parameters become views of its member's row, and their `.grad` views of the same
 place in a second buffer. Forward and backward are then the user's module as it is, while
-optimizers, transforms and averages work on [k, p] at once. With K = 1 nothing is copied.
+optimizers, transforms and averages work on [k, p] at once. Buffers and weights that are not
+trained lie side by side, too: the traced engine takes them as [k, ...]. With K = 1 no step copies
+anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +41,11 @@ class Packed:
 
     @property
     def buffers(self) -> list[Tensor]:
-        """All buffers of all members, such as batch norm's running statistics."""
-        return [b for named in self._buffers for b in named.values()]
+        """All buffers of all members [k, ...], such as batch norm's running statistics."""
+        return [self.stacked[name] for name in self._buffers]
 
     def member_buffers(self, member: int) -> Mapping[str, Tensor]:
-        return self._buffers[member]
+        return {name: self.stacked[name][member] for name in self._buffers}
 
     def state(self, member: int) -> dict[str, Tensor]:
         """The plain module's own state dict, copied."""
@@ -63,7 +65,20 @@ class Packed:
                 parameter = named[slot.name]
                 parameter.data = self.layout.view(self.w, slot)[k]
                 parameter.grad = self.layout.view(self.g, slot)[k]
-        self._buffers = [dict(m.named_buffers()) for m in self.modules]
+        self.views = [self.layout.view(self.w, slot) for slot in self.layout.slots]  # [k, *shape]
+        self._buffers = [name for name, _ in self.modules[0].named_buffers()]
+        # By name, [k, ...]: what belongs to a member and is in no row of w.
+        self.stacked: dict[str, Tensor] = {}
+        untrained: list[dict[str, Tensor]] = [dict(_untrained(m)) for m in self.modules]
+        for name in untrained[0]:
+            self.stacked[name] = torch.stack([named[name].detach() for named in untrained])
+            for k, own in enumerate(untrained):
+                own[name].data = self.stacked[name][k]
+
+
+def _untrained(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_buffers()
+    yield from ((n, p) for n, p in module.named_parameters() if not p.requires_grad)
 
 
 def layout_of(module: nn.Module) -> Layout:

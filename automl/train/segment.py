@@ -22,12 +22,12 @@ from torch import Tensor
 
 from automl.checkpoints import Store
 from automl.records import Metrics, Pack, Progress, Report, Segment, Status
-from automl.space.ranges import Value
 from automl.tasks.task import LoopTask, ModelTask, Task
 from automl.train.failures import failure_of
 from automl.train.measure import Judged
 from automl.train.own_loop import run_loop
 from automl.train.step import Program
+from automl.train.structure import structure
 
 Tell = Callable[[Progress], None]
 Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
@@ -110,16 +110,9 @@ def _groups(pack: Pack, store: Store) -> list[list[_Member]]:
     for segment in pack.segments:
         member = _member(segment, store)
         recipe = segment.recipe
-        key = (member.at, segment.stop, recipe.steps, *map(_structure, recipe.point.items()))
+        key = (member.at, segment.stop, recipe.steps, structure(recipe))
         groups.setdefault(key, []).append(member)
     return list(groups.values())
-
-
-def _structure(item: tuple[str, Value]) -> tuple[str, Value]:
-    """What members must share of a name and its value: numbers of methods may differ."""
-    name, value = item
-    free = name.count(".") == 2 and not name.startswith("architecture.")
-    return name, None if free and isinstance(value, int | float) else value
 
 
 def _member(segment: Segment, store: Store) -> _Member:

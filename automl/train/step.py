@@ -2,9 +2,10 @@
 
     batch -> model + loss -> gradient -> transform -> optimizer x schedule -> averaging
 
-Forward and backward run member by member, each with its own module (the loop engine); everything
-else acts on [k, ...] at once. Members share their structure: the task, the architecture, the
-batch size and the names of the methods. What differs between them are numbers and seeds.
+An engine makes forward and backward: member by member, each with its own module (the loop), or
+all members as one traced program. Everything else acts on [k, ...] at once. Members share their
+structure: the task, the architecture, the batch size and the names of the methods. What differs
+between them are numbers and seeds.
 
 Shapes: k members, p weights, b samples.
 """
@@ -15,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -39,10 +40,16 @@ from automl.registry import Method, family
 from automl.space.ranges import Value
 from automl.tasks.task import ModelTask
 from automl.train.data import Feed
+from automl.train.loop_engine import LoopEngine
 from automl.train.packed import Packed
 from automl.train.seeding import KeyedDraws, mix, seed_torch
+from automl.train.structure import structure
+
+if TYPE_CHECKING:
+    from automl.train.traced_engine import TracedEngine
 
 M = TypeVar("M", bound=Method)
+EngineName = Literal["loop", "traced"]
 
 _ABSENT = {"gradient": "plain", "schedule": "constant"}  # of a stage that the recipe leaves out
 _LOSSES = {"classes": "cross_entropy", "tokens": "cross_entropy", "values": "mse"}
@@ -68,8 +75,11 @@ class Program:
         MethodError: a recipe names a method that does not exist.
     """
 
-    def __init__(self, task: ModelTask, recipes: Sequence[Recipe]) -> None:
+    def __init__(
+        self, task: ModelTask, recipes: Sequence[Recipe], *, engine: EngineName = "loop"
+    ) -> None:
         self.task = task
+        self._wanted = engine
         self.recipes = list(recipes)
         self.device = torch.device(task.card.device)
         cuda = self.device.type == "cuda"
@@ -153,10 +163,12 @@ class Program:
         seeds = [r.seed for r in self.recipes]
         self._draws = KeyedDraws(seeds, self.device)
         self._forward_seeds = [mix(seed, "forward") for seed in seeds]
-        self._loss_hyper: list[Hyper] = [
-            {n: h[k, 0] for s in self._losses for n, h in s.hyper.items()}
-            for k in range(len(seeds))
-        ]
+        self._loss_hyper = {n: h[:, 0] for s in self._losses for n, h in s.hyper.items()}
+        self._engine: LoopEngine | TracedEngine
+        if self._wanted == "traced" and len(seeds) > 1:
+            self._engine = self._traced_engine()
+        else:
+            self._engine = LoopEngine(self.packed, self._mean_loss, self.precision)
         self._feed = Feed(
             self.task.train,
             seeds=seeds,
@@ -183,6 +195,14 @@ class Program:
             first = next((n for n in ("momentum", "b1") if n in optimizer.hyper), None)
             if first is not None:
                 self._scheduled[first] = self._table(schedule.momentum, updates)
+
+    def _traced_engine(self) -> TracedEngine:
+        from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
+
+        shared = structure(self.recipes[0])
+        return TracedEngine(
+            self.packed, self._mean_loss, self.precision, task=self.task, structure=shared
+        )
 
     def _table(
         self, policy: Callable[..., float], updates: range, base: Sequence[float] = ()
@@ -231,41 +251,40 @@ class Program:
         return loss
 
     def _forward_backward(self, batch: Batch, statistics: bool) -> tuple[Tensor, Tensor]:
-        packed = self.packed
-        before = [] if statistics else [b.clone() for b in packed.buffers]
-        packed.g.zero_()
-        losses = []
-        with torch.enable_grad():
-            for k, module in enumerate(packed.modules):
-                # What the user's modules draw (dropout) too belongs to the trial and the step.
-                seed_torch(mix(self._forward_seeds[k], self.updates), self.device)
-                with self.precision():
-                    output = module(batch.x[k])
-                loss = self._mean_loss(output, batch, k)
-                loss.backward()
-                losses.append(loss.detach())
-        for buffer, value in zip(packed.buffers if before else (), before, strict=True):
+        buffers = self.packed.buffers
+        before = [] if statistics else [b.clone() for b in buffers]
+        # What the user's modules draw (dropout) too belongs to the trial and the step.
+        keys = [mix(seed, self.updates) for seed in self._forward_seeds]
+        loss, g = self._engine(batch, self._loss_hyper, keys)
+        for buffer, value in zip(buffers if before else (), before, strict=True):
             buffer.copy_(value)
-        return torch.stack(losses), packed.g
+        return loss, g
 
-    def _mean_loss(self, output: Tensor, batch: Batch, k: int) -> Tensor:
+    def _mean_loss(
+        self,
+        output: Tensor,
+        y: Tensor,
+        y2: Tensor | None,
+        weight: Tensor | None,
+        hyper: Hyper,
+    ) -> Tensor:
+        """Loss of one member on its batch, 0-dim."""
         if self._half:
             output = output.float()
         if not self._checked:
-            self._check_output(output, batch.y[k])
-        value = self.sample_loss(output, batch.y[k], k)
-        if batch.y2 is not None:
-            assert batch.weight is not None
+            self._check_output(output, y)
+        value = self._sample_loss(output, y, hyper)
+        if y2 is not None and weight is not None:
             # A user's loss may be a mean already: then the batch's mean weight serves.
-            weight = batch.weight[k] if value.ndim else batch.weight[k].mean()
-            value = weight * value + (1 - weight) * self.sample_loss(output, batch.y2[k], k)
+            weight = weight if value.ndim else weight.mean()
+            value = weight * value + (1 - weight) * self._sample_loss(output, y2, hyper)
         return value.mean()
 
-    def sample_loss(self, output: Tensor, target: Tensor, k: int) -> Tensor:
-        """Loss [b] of member k; a loss of the user's own may be its mean."""
+    def _sample_loss(self, output: Tensor, target: Tensor, hyper: Hyper) -> Tensor:
+        """Loss [b] of one member; a loss of the user's own may be its mean."""
         if self.task.loss is not None:
             return self.task.loss(output, target, {})
-        return cast(Loss, self._losses[0].method).value(output, target, self._loss_hyper[k])
+        return cast(Loss, self._losses[0].method).value(output, target, hyper)
 
     def judged_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss [b] that evaluations tell: the same for all recipes of a task, so that they compare.

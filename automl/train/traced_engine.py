@@ -1,0 +1,175 @@
+"""The engine of packs: all members' forward and backward as one program, traced once and replayed.
+
+    vmap over members of grad_and_value of the loss     how K modules become one program
+    make_fx                                             that program as a list of plain operations
+
+vmap alone costs as much Python a step as it saves below K = 8; the traced list has none of it.
+What the trace would freeze wrongly (a member's numbers) goes in as tensors: weights, buffers, loss
+hyperparameters, and the masks of `nn.Dropout`, drawn as the member alone would draw them, so that
+a result does not depend on the pack. Other random numbers inside a model, and control flow that
+looks at values, cannot be traced: `declining.py` says so by name.
+
+Traces are kept by structure, number of members and shapes of the batch: a pack that goes on, or
+another one like it, pays nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from automl.methods.stages import Batch
+from automl.train.loop_engine import MemberLoss, Precision
+from automl.train.packed import Packed
+from automl.train.seeding import seed_torch
+from automl.train.substitutes import Sites, substituted
+
+_KEPT = 32  # traces; each holds a list of operations, no tensors of the size of the weights
+
+Traced = Callable[..., tuple[Tensor, Tensor]]
+
+
+class TracedEngine:
+    """Losses [k] and gradients [k, p] at the present weights; k > 1.
+
+    Args:
+        task, structure: traces are shared among packs that are equal in both.
+    """
+
+    def __init__(
+        self,
+        packed: Packed,
+        loss: MemberLoss,
+        precision: Precision,
+        *,
+        task: object,
+        structure: Hashable,
+    ) -> None:
+        self._packed, self._loss, self._precision = packed, loss, precision
+        self._task, self._structure = task, structure
+        self._made: dict[Hashable, _Trace] = {}
+
+    def __call__(
+        self, batch: Batch, hyper: Mapping[str, Tensor], keys: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """One pass over the batch; see `LoopEngine`."""
+        packed = self._packed
+        data = [batch.x, batch.y, batch.y2, batch.weight]
+        shapes = tuple((a.shape, a.stride(), a.dtype) for a in data if a is not None)
+        trace = self._made.get(shapes)
+        if trace is None:
+            trace = self._made[shapes] = self._trace(batch, hyper, shapes)
+        given = _inputs(packed, batch, hyper)
+        return trace.program(*given, *trace.masks(packed, keys))
+
+    def _trace(self, batch: Batch, hyper: Mapping[str, Tensor], shapes: Hashable) -> _Trace:
+        packed = self._packed
+        weights = len(packed.modules), packed.w.dtype, packed.w.device, packed.layout
+        key = (id(self._task), self._structure, weights, tuple(hyper), shapes)
+        task, trace = _TRACES.get(key, (None, None))
+        if trace is None:
+            task = self._task  # kept with its trace, so that no other task gets its id
+            trace = _Trace(packed, self._loss, self._precision, batch, hyper)
+            while len(_TRACES) >= _KEPT:
+                _TRACES.popitem(last=False)
+            _TRACES[key] = task, trace
+        _TRACES.move_to_end(key)
+        return trace
+
+
+class _Trace:
+    """One traced program, and the places of its dropout masks."""
+
+    def __init__(
+        self,
+        packed: Packed,
+        loss: MemberLoss,
+        precision: Precision,
+        batch: Batch,
+        hyper: Mapping[str, Tensor],
+    ) -> None:
+        self._sites = Sites()
+        model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with self._sites.recording(), precision():
+                model(batch.x[0])
+            whole = _stacked(model, self._sites, packed, loss, precision, batch, hyper)
+            given = _inputs(packed, batch, hyper)
+            # Running the program changes buffers in place: these must not be the members'.
+            first = len(packed.views)
+            for i, buffer in enumerate(packed.stacked.values(), first):
+                given[i] = buffer.clone()
+            masks = self.masks(packed, [0] * len(packed.modules))
+            traced = make_fx(whole)(*given, *masks)
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
+        self.program: Traced = traced
+
+    def masks(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
+        """The masks [k, ...] of each use of a dropout layer, as each member alone draws them."""
+        if not self._sites.uses:
+            return []
+        masks = [x.new_empty(len(keys), *x.shape) for _, x in self._sites.uses]
+        for k, (module, key) in enumerate(zip(packed.modules, keys, strict=True)):
+            seed_torch(key, packed.w.device)
+            for mask, (name, ones) in zip(masks, self._sites.uses, strict=True):
+                self._sites.draw(module.get_submodule(name), ones, mask[k])
+        return masks
+
+
+def _stacked(
+    model: nn.Module,
+    sites: Sites,
+    packed: Packed,
+    loss: MemberLoss,
+    precision: Precision,
+    batch: Batch,
+    hyper: Mapping[str, Tensor],
+) -> Traced:
+    """All members' losses [k] and gradients [k, p] as a function of the tensors of `_inputs`."""
+    names = [slot.name for slot in packed.layout.slots]
+    others = list(packed.stacked)
+    mixed = batch.y2 is not None
+
+    def member(
+        weights: list[Tensor],
+        rest: list[Tensor],
+        data: list[Tensor],
+        numbers: list[Tensor],
+        masks: list[Tensor],
+    ) -> Tensor:
+        values = dict(zip(names, weights, strict=True)) | dict(zip(others, rest, strict=True))
+        with sites.using(masks), precision():
+            output = functional_call(model, values, (data[0],))
+        y2, weight = (data[2], data[3]) if mixed else (None, None)
+        return loss(output, data[1], y2, weight, dict(zip(hyper, numbers, strict=True)))
+
+    counts = [len(names), len(others), 4 if mixed else 2, len(hyper)]
+
+    each: Callable[..., tuple[tuple[Tensor, ...], Tensor]] = vmap(grad_and_value(member))
+
+    def whole(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        parts, at = [], 0
+        for count in counts:
+            parts.append(list(tensors[at : at + count]))
+            at += count
+        g, losses = each(*parts, list(tensors[at:]))
+        return losses, torch.cat([x.reshape(len(x), -1) for x in g], dim=1)
+
+    return whole
+
+
+def _inputs(packed: Packed, batch: Batch, hyper: Mapping[str, Tensor]) -> list[Tensor]:
+    mixed = [] if batch.y2 is None or batch.weight is None else [batch.y2, batch.weight]
+    return [*packed.views, *packed.stacked.values(), batch.x, batch.y, *mixed, *hyper.values()]
+
+
+_TRACES: OrderedDict[Hashable, tuple[object, _Trace]] = OrderedDict()

@@ -1,0 +1,207 @@
+"""A pack traced as one program trains each member as the member alone would be trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from automl.methods.stages import Architecture, Shape
+from automl.recipe import Recipe
+from automl.registry import family
+from automl.space.ranges import Value
+from automl.tasks.task import ModelTask, Split
+from automl.train.step import EngineName, Program
+
+from .small_problem import (
+    IMAGES,
+    PLAIN,
+    RECIPES,
+    in_float64,
+    picture_task,
+    small_task,
+    task_of,
+)
+
+STEPS = 20
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def built(recipe: Recipe, shape: Shape) -> nn.Module:
+    ((name, values),) = recipe.stage("architecture")
+    method = family("architecture").get(name)
+    assert isinstance(method, Architecture)
+    return method.build(shape, **{n: r.default for n, r in method.ranges.items()} | values)
+
+
+def task_for(kind: str) -> ModelTask:
+    """A task of our own architectures: two classes, or seven tokens."""
+    if kind == "tokens":
+        shape = Shape("tokens", (6,), 7, "tokens", vocabulary=7)
+        text = torch.randint(7, (60, 7), generator=torch.Generator().manual_seed(0))
+        split = Split(text[:, :-1], text[:, 1:])
+        base = replace(small_task(), shape=shape, train=split, valid=split, test=None)
+    else:
+        base = picture_task() if kind == "image" else small_task()
+    return replace(base, build=lambda recipe: built(recipe, base.shape))
+
+
+def architectures() -> Iterator[tuple[str, str, dict[str, Value]]]:
+    """Every architecture on every kind of data, small, with each of its norms."""
+    for name in family("architecture").names():
+        method = family("architecture").get(name)
+        assert isinstance(method, Architecture)
+        small: dict[str, Value] = {}
+        if "width" in method.ranges:
+            small["width"] = 16
+        if "depth" in method.ranges:
+            small["depth"] = 1
+        if "dropout" in method.ranges:
+            small["dropout"] = 0.3
+        norms = getattr(method.ranges.get("norm"), "options", [None])
+        for kind in method.kinds:
+            for norm in norms:
+                yield name, kind, small if norm is None else {**small, "norm": norm}
+
+
+ARCHITECTURES = list(architectures())
+
+
+def trained(
+    task: ModelTask, points: Sequence[dict[str, Value]], engine: EngineName, *, seeds: Sequence[int]
+) -> tuple[Tensor, Program]:
+    """Losses [steps, k] of a training of these members."""
+    recipes = [Recipe(in_float64(p), steps=40, seed=s) for p, s in zip(points, seeds, strict=True)]
+    program = Program(task, recipes, engine=engine)
+    program.begin(STEPS)
+    return torch.stack([program.step() for _ in range(STEPS)]), program
+
+
+def assert_equal(a: Program, b: Program, members: list[int] | None = None) -> None:
+    """Weights to keep, and buffers, within 1e-9 of the largest of their member."""
+    rows = members or list(range(len(b.recipes)))
+    ours, theirs = a.evaluated()[rows], b.evaluated()
+    scale = theirs.abs().amax(1, keepdim=True)
+    torch.testing.assert_close(ours / scale, theirs / scale, rtol=0, atol=1e-9)
+    for x, y in zip(a.packed.buffers, b.packed.buffers, strict=True):
+        torch.testing.assert_close(x[rows], y, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values"),
+    ARCHITECTURES,
+    ids=[f"{n}-{k}-{v.get('norm', '')}" for n, k, v in ARCHITECTURES],
+)
+def test_traced_pack_equals_the_loop(name: str, kind: str, values: dict[str, Value]) -> None:
+    point: dict[str, Value] = {**PLAIN, "architecture": name, "batch_size": 8}
+    point |= {f"architecture.{name}.{n}": v for n, v in values.items()}
+    task = task_for(kind)
+    other = {**point, "optimizer.adamw.lr": 3e-3}
+    seeds = [0, 1, 2]
+    losses, pack = trained(task, [point, other, point], "traced", seeds=seeds)
+    expected, loop = trained(task, [point, other, point], "loop", seeds=seeds)
+    torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
+    assert_equal(pack, loop)
+    assert math.isfinite(losses[-1].sum().item())
+
+
+def numbers_of(point: dict[str, Value]) -> list[dict[str, Value]]:
+    """The recipe, and two with other numbers: rates, and every hyperparameter that is written."""
+    ours: list[dict[str, Value]] = []
+    for factor in (1.0, 0.5, 0.8):
+        free = {n: v for n, v in point.items() if n.count(".") == 2 and isinstance(v, float)}
+        # A bias before batch norm has a gradient of rounding alone: eps must be above it.
+        eps = {"optimizer.adam.eps": 1e-6} if point["optimizer"] == "adam" else {}
+        lr = {f"optimizer.{point['optimizer']}.lr": 0.003 * factor}
+        ours.append({**point, **lr, **eps, **{n: v * factor for n, v in free.items()}})
+    return ours
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *IMAGES])
+def test_each_member_has_its_own_numbers_whatever_its_company_and_place(name: str) -> None:
+    task, points = task_of(name), numbers_of({**RECIPES, **IMAGES}[name])
+    _, pack = trained(task, points, "traced", seeds=[3, 4, 5])
+    _, other = trained(task, [points[2], points[0]], "traced", seeds=[5, 3])
+    for k, (point, seed) in enumerate(zip(points, (3, 4, 5), strict=True)):
+        _, alone = trained(task, [point], "loop", seeds=[seed])
+        assert_equal(pack, alone, [k])
+    assert_equal(other, trained(task, [points[2]], "loop", seeds=[5])[1], [0])
+
+
+def test_dropout_draws_what_the_member_alone_draws_at_its_own_rate() -> None:
+    def build(recipe: Recipe) -> nn.Module:
+        rate = float(str(recipe.point["optimizer.adamw.wd"]))  # a number that members may differ in
+        return nn.Sequential(
+            nn.Unflatten(1, (2, 1)), nn.Conv1d(2, 8, 1), nn.Dropout1d(rate), nn.Flatten(),
+            nn.Linear(8, 8), nn.Dropout(rate), nn.Linear(8, 2),
+        )  # fmt: skip
+
+    task = small_task(build)
+    points = [{**PLAIN, "optimizer.adamw.wd": rate} for rate in (0.0, 0.2, 0.7)]
+    losses, _ = trained(task, points, "traced", seeds=[1, 1, 1])
+    expected, _ = trained(task, points, "loop", seeds=[1, 1, 1])
+    torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
+    assert len({round(x, 6) for x in losses[0].tolist()}) == 3
+
+
+class Odd(nn.Module):
+    """Tied weights, a frozen layer of each member's own, a buffer that moves, a shared layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(2, 6, bias=False)
+        self.frozen = nn.Linear(6, 6).requires_grad_(False)
+        self.drop = nn.Dropout(0.2)
+        self.out = nn.Linear(6, 2, bias=False)
+        self.out.weight = nn.Parameter(self.embed.weight.detach().T.contiguous())
+        self.again = self.embed
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(torch.tanh(self.frozen(self.embed(x)))) + self.drop(self.again(x))
+        mean = self.mean
+        assert isinstance(mean, Tensor)
+        if self.training:
+            mean.lerp_(h.detach().mean(0), 0.1)
+        out: Tensor = self.out(h - mean)
+        return out
+
+
+def test_shared_and_frozen_layers_and_own_buffers_are_each_members_own() -> None:
+    task = small_task(lambda recipe: Odd())
+    _, pack = trained(task, [PLAIN, PLAIN], "traced", seeds=[1, 2])
+    _, loop = trained(task, [PLAIN, PLAIN], "loop", seeds=[1, 2])
+    assert_equal(pack, loop)
+    first, second = (m.get_buffer("mean") for m in pack.packed.modules)
+    assert not torch.equal(first, second)
+
+
+def test_a_diverged_member_never_touches_the_others() -> None:
+    points = [{**PLAIN, "optimizer.adamw.lr": lr} for lr in (1e-2, math.nan, 1e-2)]
+    losses, pack = trained(small_task(), points, "traced", seeds=[1, 2, 3])
+    _, others = trained(small_task(), [PLAIN, PLAIN], "traced", seeds=[1, 3])
+    assert not losses[-1, 1].isfinite()
+    torch.testing.assert_close(
+        pack.packed.w[[0, 2]], others.packed.w, rtol=1e-12, atol=0, equal_nan=True
+    )
+
+
+def test_members_that_leave_change_nothing_for_those_that_stay() -> None:
+    recipes = [Recipe(in_float64(PLAIN), steps=40, seed=k) for k in range(4)]
+    pack = Program(small_task(), recipes, engine="traced")
+    pack.begin(STEPS)
+    for update in range(STEPS):
+        if update in (5, 10):
+            pack.keep([0, 2, 3] if update == 5 else [1])
+            pack.begin(STEPS)
+        pack.step()
+    _, alone = trained(small_task(), [PLAIN], "loop", seeds=[2])
+    assert_equal(pack, alone)
