@@ -44,7 +44,8 @@ def gam_gradient(
 
 
 def _gam_inverse_length(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).add_(1e-12).reciprocal_()
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return length.add_(1e-12).reciprocal_()
 
 
 METHOD = Gradient(
