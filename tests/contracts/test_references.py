@@ -19,7 +19,7 @@ from automl.methods.torch_optimizer import TorchOptimizer
 from automl.registry import family
 from automl.space.ranges import Value
 
-from .tiny_problem import LAYOUT, NoDraws, Run, network, values_at, weights
+from .tiny_problem import LAYOUT, OwnDraws, Run, network, values_at, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.txt"
 # What the libraries call our hyperparameters.
@@ -155,7 +155,7 @@ def test_clipped_gradient_is_torchs(scale: float) -> None:
     p = torch.zeros_like(g, requires_grad=True)
     p.grad = g.clone()
     torch.nn.utils.clip_grad_norm_([p], 2.5)
-    method.apply(g, p, {}, {"norm": _row(2.5)}, _row(1.0), LAYOUT, NoDraws())
+    method.apply(g, p, {}, {"norm": _row(2.5)}, _row(1.0), LAYOUT, OwnDraws([0], [1]))
     torch.testing.assert_close(g, p.grad)
 
 

@@ -49,7 +49,7 @@ def _draw(data: st.DataObject, stages: dict[str, str]) -> dict[str, float]:
 def test_packed_members_equal_their_single_runs(key: str, name: str, data: st.DataObject) -> None:
     stages = {key: name}
     ages = data.draw(st.permutations([1, 2, 7]), label="ages")
-    runs = [Run(weights(seed), [_draw(data, stages)], stages) for seed in range(3)]
+    runs = [Run(weights(s), [_draw(data, stages)], stages, seeds=[s]) for s in range(3)]
     for run, age in zip(runs, ages, strict=True):
         run.steps(age)
     pack = packed(runs)

@@ -26,6 +26,7 @@ from automl.methods.stages import (
     hyper_tensors,
 )
 from automl.registry import Method, family
+from automl.train.seeding import KeyedDraws
 
 HORIZON = 40
 BASELINE = {"gradient": "plain", "transform": "none", "optimizer": "sgd", "averaging": "none"}
@@ -80,13 +81,25 @@ def losses(w: Tensor) -> Tensor:
     return each.view(k, -1).mean(1)
 
 
-class NoDraws:
-    """Stands for the trainer's random numbers where no method draws any."""
+class OwnDraws:
+    """The trainer's random numbers of k members that may stand at different steps."""
 
-    def _refuse(self, *_: object) -> Tensor:
-        raise NotImplementedError("the tiny problem has no random numbers")
+    def __init__(self, seeds: Sequence[int], steps: Sequence[int]) -> None:
+        pairs = zip(seeds, steps, strict=True)
+        self._each = [KeyedDraws([seed]).at(step) for seed, step in pairs]
 
-    uniform = normal = beta = permutation = _refuse
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.cat([d.uniform(*shape) for d in self._each])
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.cat([d.normal(*shape) for d in self._each])
+
+    def beta(self, alpha: Tensor) -> Tensor:
+        rows = zip(self._each, alpha.split(1), strict=True)
+        return torch.cat([d.beta(row) for d, row in rows])
+
+    def permutation(self, n: int) -> Tensor:
+        return torch.cat([d.permutation(n) for d in self._each])
 
 
 @dataclass
@@ -97,6 +110,7 @@ class Run:
     hyper: Sequence[Mapping[str, float]]
     stages: Mapping[str, str] = field(default_factory=dict)
     layout: Layout = LAYOUT
+    seeds: Sequence[int] = (0,)
     t: Tensor = field(init=False)
     states: dict[str, State] = field(init=False)
 
@@ -115,7 +129,8 @@ class Run:
         hyper, states, w = self._tensors(), self.states, self.w
         self.t += 1
         loss, g = gradient.compute(self._closure, w, states["gradient"], hyper, self.t)
-        transform.apply(g, w, states["transform"], hyper, self.t, self.layout, NoDraws())
+        draws = OwnDraws(self.seeds, [int(t) for t in self.t])
+        transform.apply(g, w, states["transform"], hyper, self.t, self.layout, draws)
         optimizer.step(w, g, states["optimizer"], hyper, self.t, self.layout)
         horizon = torch.full_like(self.t, HORIZON)
         averaging.update(w, states["averaging"], hyper, self.t, horizon)
@@ -160,7 +175,8 @@ class Run:
 
 def packed(runs: Sequence[Run]) -> Run:
     """The runs, each of one member, as members of one pack, where they stand."""
-    pack = Run(torch.cat([r.w for r in runs]), [h for r in runs for h in r.hyper], runs[0].stages)
+    hyper, seeds = [h for r in runs for h in r.hyper], [s for r in runs for s in r.seeds]
+    pack = Run(torch.cat([r.w for r in runs]), hyper, runs[0].stages, seeds=seeds)
     parts = [r.tensors() for r in runs]
     pack.load({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
     return pack
