@@ -14,6 +14,9 @@ from automl.space.ranges import Value
 
 VERSION = 1
 
+_OWN_METHODS = ("batch", "transform", "optimizer", "schedule", "averaging")
+_OWN_NUMBERS = ("gradient", "loss")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -66,6 +69,16 @@ class Recipe:
         """Content key of everything but the seed: two seeds of one recipe share it."""
         return _digest({**self.to_json(), "seed": None})
 
+    @property
+    def structure(self) -> str:
+        """Key of all that changes code or shapes: recipes that share it can train as one program.
+
+        Members of a pack may differ in the methods of the stages that act on weights and batches
+        alone, in the numbers of the gradient's and the loss's, and in rates of dropout.
+        """
+        shared = {n: v for n, v in self.point.items() if not _free(n, v)}
+        return _digest({"shared": shared})
+
     def to_json(self) -> dict[str, Any]:
         return {
             "version": VERSION,
@@ -89,6 +102,15 @@ class Recipe:
             return cls(point=dict(data["point"]), steps=int(data["steps"]), seed=int(data["seed"]))
         except (KeyError, TypeError, ValueError) as error:
             raise RecipeError(f"not a recipe: {error}") from None
+
+
+def _free(name: str, value: Value) -> bool:
+    """Whether members of one pack may differ in this name."""
+    stage, *rest = name.split(".")
+    if stage in _OWN_METHODS:
+        return True
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and bool(rest) and (stage in _OWN_NUMBERS or "dropout" in rest[-1])
 
 
 def _digest(data: Mapping[str, Any]) -> str:

@@ -32,10 +32,11 @@ class Judged:
         packed, found = self._program.packed, self._program.evaluated()
         self._w = packed.w.clone()
         self._buffers = [b.clone() for b in packed.buffers]
-        if found is not packed.w and not torch.equal(found, packed.w):
+        if found is not packed.w:
             packed.w.copy_(found)
-            for module in packed.modules:
-                _recalibrate(module, self._program)
+            for module, now, before in zip(packed.modules, packed.w, self._w, strict=True):
+                if not torch.equal(now, before):
+                    _recalibrate(module, self._program)
         for module in packed.modules:
             module.eval()
         return self

@@ -13,6 +13,7 @@ hash: C. Wellons, github.com/skeeto/hash-prospector, "lowbias32".
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
@@ -64,21 +65,39 @@ def seed_all(key: int) -> None:
         torch.cuda.manual_seed_all(key)
 
 
+class _Stream:
+    """Keys of one member's draws: a site each."""
+
+    def __init__(self, base: int) -> None:
+        self.base = self.key = base
+        self.site = 0
+
+    def next(self) -> int:
+        self.site += 1
+        return _scramble(self.key ^ self.site)
+
+
 class KeyedDraws:
     """The `Draws` of a pack: call `at(step)`, then each call of a method is a new site."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._bases = [mix(seed, "draws") for seed in seeds]
+        self._streams = [_Stream(mix(seed, "draws")) for seed in seeds]
         self._device = torch.device(device)
-        self._keys = self._bases
-        self._site = 0
         self._indices: dict[int, Tensor] = {}
 
     def at(self, step: int) -> KeyedDraws:
         """Begin the draws of one step."""
-        self._keys = [_scramble(base ^ step) for base in self._bases]
-        self._site = 0
+        for stream in self._streams:
+            stream.key, stream.site = _scramble(stream.base ^ step), 0
         return self
+
+    def part(self, members: Sequence[int]) -> KeyedDraws:
+        """The draws of these members alone: their sites go on, the others' stand still."""
+        if len(members) == len(self._streams):
+            return self
+        part = copy.copy(self)
+        part._streams = [self._streams[k] for k in members]
+        return part
 
     def uniform(self, *shape: int) -> Tensor:
         return self._unit(math.prod(shape)).view(-1, *shape)
@@ -103,8 +122,7 @@ class KeyedDraws:
         return self._bits(n).bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
 
     def _next(self) -> list[int]:
-        self._site += 1
-        return [_scramble(key ^ self._site) for key in self._keys]
+        return [stream.next() for stream in self._streams]
 
     def _bits(self, n: int) -> Tensor:
         """[k, n] int32, all 32 bits random."""
@@ -112,7 +130,9 @@ class KeyedDraws:
         index = self._indices.get(n)
         if index is None:
             index = torch.arange(n, dtype=torch.int32, device=self._device).unsqueeze(0)
-            self._indices = {n: index} if len(self._indices) > 16 else {**self._indices, n: index}
+            if len(self._indices) > 16:
+                self._indices.clear()
+            self._indices[n] = index
         first = self._column([key & 0xFFFFFFFF for key in keys])
         second = self._column([key >> 32 for key in keys])
         x = index ^ first

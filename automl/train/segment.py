@@ -27,7 +27,6 @@ from automl.train.failures import failure_of
 from automl.train.measure import Judged
 from automl.train.own_loop import run_loop
 from automl.train.step import Program
-from automl.train.structure import structure
 
 Tell = Callable[[Progress], None]
 Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
@@ -110,7 +109,7 @@ def _groups(pack: Pack, store: Store) -> list[list[_Member]]:
     for segment in pack.segments:
         member = _member(segment, store)
         recipe = segment.recipe
-        key = (member.at, segment.stop, recipe.steps, structure(recipe))
+        key = (member.at, segment.stop, recipe.steps, recipe.structure)
         groups.setdefault(key, []).append(member)
     return list(groups.values())
 
@@ -173,9 +172,9 @@ class _Walk:
             if not self.members:
                 return
             self._at = step
-            for member in self.members:
+            for k, member in enumerate(self.members):
                 member.at = step
-                member.passes += program.passes
+                member.passes += program.passes(k)
             if step % self._task.card.eval_steps == 0 or step == self._stop:
                 self._evaluate(step)
         if self._test and self.members and self.members[0].test is None:

@@ -4,19 +4,17 @@
 
 An engine makes forward and backward: member by member, each with its own module (the loop), or
 all members as one traced program. Everything else acts on [k, ...] at once. Members share their
-structure: the task, the architecture, the batch size and the names of the methods. What differs
-between them are numbers and seeds.
+structure: the task, the architecture, the batch size, the loss and how a gradient is obtained.
+They may differ in numbers, seeds and all other methods (`lanes.py`).
 
 Shapes: k members, p weights, b samples.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
@@ -30,41 +28,25 @@ from automl.methods.stages import (
     Hyper,
     Loss,
     Optimizer,
-    Schedule,
-    State,
     Transform,
-    hyper_tensors,
 )
 from automl.recipe import Recipe
-from automl.registry import Method, family
-from automl.space.ranges import Value
+from automl.registry import family
 from automl.tasks.task import ModelTask
 from automl.train.data import Feed
+from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.loop_engine import LoopEngine
 from automl.train.packed import Packed
 from automl.train.seeding import KeyedDraws, mix, seed_torch
-from automl.train.structure import structure
+from automl.train.timetable import Timetable
 
 if TYPE_CHECKING:
     from automl.train.traced_engine import TracedEngine
 
-M = TypeVar("M", bound=Method)
 EngineName = Literal["loop", "traced"]
 
-_ABSENT = {"gradient": "plain", "schedule": "constant"}  # of a stage that the recipe leaves out
 _LOSSES = {"classes": "cross_entropy", "tokens": "cross_entropy", "values": "mse"}
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-
-
-@dataclass
-class Stage:
-    """A method in its place: each member's values, the same as tensors [k, 1], and its state."""
-
-    key: str  # "optimizer", "transform.0" ... : names its state in a checkpoint
-    method: Method
-    values: list[Mapping[str, Value]]
-    hyper: dict[str, Tensor]
-    state: State = field(default_factory=dict)
 
 
 class Program:
@@ -96,13 +78,15 @@ class Program:
             seed_torch(mix(recipe.seed, "initial weights"), self.device)
             modules.append(task.build(recipe))
         self.packed = Packed(modules, device=self.device, dtype=self.dtype)
-        self._batches = self._stages("batch")
-        self._losses = [] if task.loss else self._stages("loss", _LOSSES[task.shape.target])
-        (self._gradient,) = self._stages("gradient")
-        self._transforms = self._stages("transform")
-        (self._optimizer,) = self._stages("optimizer")
-        (self._schedule,) = self._stages("schedule")
-        self._averaging = self._stages("averaging")
+        self._batches = self._lanes("batch")
+        self._losses = [] if task.loss else self._lanes("loss", _LOSSES[task.shape.target])
+        self._gradients = self._lanes("gradient", "plain")
+        if len(self._losses) > 1 or len(self._gradients) > 1:
+            raise RecipeError("members of a pack differ in their loss or their gradient")
+        self._transforms = self._lanes("transform")
+        self._optimizers = self._lanes("optimizer")
+        self._schedules = self._lanes("schedule", "constant")
+        self._averaging = self._lanes("averaging")
         self._check_kinds()
         self._seat()
         k = len(self.recipes)
@@ -112,11 +96,11 @@ class Program:
         self.counted = 0
         self._checked = False
 
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes of one update."""
-        optimizer = _method(self._optimizer, Optimizer)
-        return _method(self._gradient, Gradient).passes * optimizer.passes
+    def passes(self, k: int) -> float:
+        """Forward-backward passes of one update of member k."""
+        ((optimizer, _),) = stages_of(self._optimizers, k)
+        gradient = cast(Gradient, self._gradients[0].stages[0].method)
+        return gradient.passes * cast(Optimizer, optimizer.method).passes
 
     def updates_at(self, steps: int) -> int:
         """Optimizer updates made after `steps` study steps."""
@@ -124,37 +108,19 @@ class Program:
 
     # Making ---------------------------------------------------------------------------------
 
-    def _stages(self, key: str, absent: str = "") -> list[Stage]:
-        """The stage's methods in order; "none" is left out where that costs nothing."""
-        absent = absent or _ABSENT.get(key, "none")
-        chosen = [r.stage(key) or [(absent, {})] for r in self.recipes]
-        names = [name for name, _ in chosen[0]]
-        if any([name for name, _ in c] != names for c in chosen):
-            raise RecipeError(f"members of a pack differ in their {key}")
-        w, stages = self.packed.w, []
-        for i, name in enumerate(names):
-            if name == "none":
-                continue
-            method = family(key).get(name)
-            defaults = {h: r.default for h, r in method.ranges.items()}
-            values: list[Mapping[str, Value]] = [{**defaults, **c[i][1]} for c in chosen]
-            hyper = hyper_tensors(values, device=w.device, dtype=w.dtype)
-            init = getattr(method, "init", None)
-            state = init(w, self.packed.layout) if init else {}
-            place = f"{key}.{i}" if family(key).chained else key
-            stages.append(Stage(place, method, values, hyper, state))
-        if not stages and key not in ("batch", "transform", "averaging"):
-            raise RecipeError(f"the recipe names no {key}")
-        return stages
+    def _lanes(self, key: str, absent: str = "none") -> list[Lane]:
+        return lanes_of(key, self.recipes, self.packed, absent)
 
     def _check_kinds(self) -> None:
         shape = self.task.shape
-        for stage in self._batches:
-            if shape.kind not in _method(stage, BatchMethod).kinds:
-                name = self.recipes[0].point["batch"]
-                raise RecipeError(f"batch '{name}' does not serve {shape.kind} data")
-        for stage in self._losses:
-            if shape.target not in _method(stage, Loss).targets:
+        for k, recipe in enumerate(self.recipes):
+            for stage, _ in stages_of(self._batches, k):
+                if shape.kind not in cast(BatchMethod, stage.method).kinds:
+                    raise RecipeError(
+                        f"batch '{recipe.point['batch']}' does not serve {shape.kind} data"
+                    )
+        for lane in self._losses:
+            if shape.target not in cast(Loss, lane.stages[0].method).targets:
                 name = self.recipes[0].point.get("loss")
                 raise RecipeError(f"loss '{name}' does not serve a target of {shape.target}")
 
@@ -163,7 +129,10 @@ class Program:
         seeds = [r.seed for r in self.recipes]
         self._draws = KeyedDraws(seeds, self.device)
         self._forward_seeds = [mix(seed, "forward") for seed in seeds]
-        self._loss_hyper = {n: h[:, 0] for s in self._losses for n, h in s.hyper.items()}
+        self._loss_hyper = {
+            n: h[:, 0] for lane in self._losses for n, h in lane.stages[0].hyper.items()
+        }
+        self._timetable = Timetable(self._schedules, self._optimizers, len(seeds), self.total)
         self._engine: LoopEngine | TracedEngine
         if self._wanted == "traced" and len(seeds) > 1:
             self._engine = self._traced_engine()
@@ -183,72 +152,67 @@ class Program:
         """Prepare for the updates up to `until`: the schedule's table, the data's readers."""
         updates = range(self.updates, until)
         self._feed.begin(updates)
-        self._first = self.updates
-        schedule, optimizer = _method(self._schedule, Schedule), self._optimizer
-        factors = self._table(schedule.factor, updates)
-        self._scheduled = {"factor": factors}
-        if "lr" in optimizer.hyper:
-            base = [float(cast(float, v["lr"])) for v in optimizer.values]
-            lrs = self._table(schedule.factor, updates, base)
-            self._scheduled["lr"] = lrs
-        if schedule.momentum is not None:
-            first = next((n for n in ("momentum", "b1") if n in optimizer.hyper), None)
-            if first is not None:
-                self._scheduled[first] = self._table(schedule.momentum, updates)
+        self._timetable.begin(updates, self.packed.w)
 
     def _traced_engine(self) -> TracedEngine:
         from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
 
-        shared = structure(self.recipes[0])
         return TracedEngine(
-            self.packed, self._mean_loss, self.precision, task=self.task, structure=shared
+            self.packed,
+            self._mean_loss,
+            self.precision,
+            task=self.task,
+            structure=self.recipes[0].structure,
         )
-
-    def _table(
-        self, policy: Callable[..., float], updates: range, base: Sequence[float] = ()
-    ) -> list[Tensor]:
-        """The policy's values at each of the updates, times each member's base: [k, 1] each."""
-        rows = [
-            [
-                (base[k] if base else 1.0) * policy(u, self.total, **values)
-                for k, values in enumerate(self._schedule.values)
-            ]
-            for u in updates
-        ]
-        if not rows:
-            return []
-        table = torch.tensor(rows, dtype=self.dtype, device=self.device)
-        return list(table.unsqueeze(2).unbind(0))
 
     @torch.no_grad()
     def step(self) -> Tensor:
         """Make one update of every member; their training losses [k]."""
         update, w, t, layout = self.updates, self.packed.w, self._t, self.packed.layout
-        i = update - self._first
-        scheduled = {name: table[i] for name, table in self._scheduled.items()}
-        factor = {"factor": scheduled["factor"]}
         draws = self._draws.at(update)
-        batch = self._feed.batch(update)
-        for s in self._batches:
-            batch = cast(BatchMethod, s.method).apply(batch, draws, s.hyper)
+        batch = self._prepared(self._feed.batch(update), draws)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
             return self._forward_backward(batch, statistics)
 
-        s = self._gradient
-        loss, g = cast(Gradient, s.method).compute(closure, w, s.state, s.hyper | factor, t)
-        for s in self._transforms:
-            apply = cast(Transform, s.method).apply
-            apply(g, w, s.state, s.hyper | factor, t, layout, draws)
-        s = self._optimizer
-        cast(Optimizer, s.method).step(w, g, s.state, s.hyper | scheduled, t, layout)
-        for s in self._averaging:
-            cast(Averaging, s.method).update(w, s.state, s.hyper, t, self._horizon)
+        factor = self._timetable.factor(update)
+        (s,) = self._gradients[0].stages
+        hyper = s.hyper | {"factor": factor}
+        loss, g = cast(Gradient, s.method).compute(closure, w, s.state, hyper, t)
+        for lane in self._transforms:
+            own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
+            own_draws, own_factor = draws.part(lane.rows), {"factor": lane.take(factor)}
+            for s in lane.stages:
+                apply = cast(Transform, s.method).apply
+                apply(own_g, own_w, s.state, s.hyper | own_factor, own_t, layout, own_draws)
+            lane.put(g, own_g)
+        for i, lane in enumerate(self._optimizers):
+            (s,), own_w = lane.stages, lane.take(w)
+            hyper = s.hyper | self._timetable.given(i, update)
+            make = cast(Optimizer, s.method).step
+            make(own_w, lane.take(g), s.state, hyper, lane.take(t), layout)
+            lane.put(w, own_w)
+        for lane in self._averaging:
+            own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
+            for s in lane.stages:
+                cast(Averaging, s.method).update(own_w, s.state, s.hyper, own_t, horizon)
         self.updates += 1
         self.losses += loss
         self.counted += 1
         return loss
+
+    def _prepared(self, batch: Batch, draws: KeyedDraws) -> Batch:
+        """The batch after each member's own augmentation and mixing."""
+        if not self._batches:
+            return batch
+        parts = []
+        for lane in self._batches:
+            part, own = lane.take_batch(batch), draws.part(lane.rows)
+            for s in lane.stages:
+                part = cast(BatchMethod, s.method).apply(part, own, s.hyper)
+            parts.append(part)
+        return merged(self._batches, batch, parts)
 
     def _forward_backward(self, batch: Batch, statistics: bool) -> tuple[Tensor, Tensor]:
         buffers = self.packed.buffers
@@ -284,7 +248,7 @@ class Program:
         """Loss [b] of one member; a loss of the user's own may be its mean."""
         if self.task.loss is not None:
             return self.task.loss(output, target, {})
-        return cast(Loss, self._losses[0].method).value(output, target, hyper)
+        return cast(Loss, self._losses[0].stages[0].method).value(output, target, hyper)
 
     def judged_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss [b] that evaluations tell: the same for all recipes of a task, so that they compare.
@@ -327,31 +291,33 @@ class Program:
 
     def lr(self) -> list[float]:
         """Learning rate of the last update, each member; nan where the optimizer has none."""
-        if "lr" not in self._optimizer.hyper:
-            return [math.nan] * len(self.recipes)
-        factor, at = _method(self._schedule, Schedule).factor, max(self.updates - 1, 0)
-        return [
-            float(cast(float, v["lr"])) * factor(at, self.total, **s)
-            for v, s in zip(self._optimizer.values, self._schedule.values, strict=True)
-        ]
+        last = max(self.updates - 1, 0)
+        return [self._timetable.lr(k, last) for k in range(len(self.recipes))]
 
     @torch.no_grad()
     def evaluated(self) -> Tensor:
         """Weights [k, p] to evaluate and keep; `packed.w` itself where no average is taken."""
-        w, s = self.packed.w, self._optimizer
-        for a in self._averaging:
-            return cast(Averaging, a.method).evaluated(w, a.state, a.hyper)
-        evaluated = cast(Optimizer, s.method).evaluated
-        return w if evaluated is None else evaluated(w, s.state, s.hyper)
+        found = w = self.packed.w
+        averaging = {k for lane in self._averaging for k in lane.rows}
+        for lane in self._optimizers:
+            (s,) = lane.stages
+            evaluated = cast(Optimizer, s.method).evaluated
+            if evaluated is not None and not averaging.issuperset(lane.rows):
+                found = _written(found, w, lane, evaluated(lane.take(w), s.state, s.hyper))
+        for lane in self._averaging:
+            s = lane.stages[0]
+            average = cast(Averaging, s.method).evaluated(lane.take(w), s.state, s.hyper)
+            found = _written(found, w, lane, average)
+        return found
 
     def state(self, k: int) -> dict[str, Tensor]:
         """All that member k needs to go on bit for bit, by name, copied."""
         tensors = {"weights": self.packed.w[k], "losses": self.losses[k]}
         for name, buffer in self.packed.member_buffers(k).items():
             tensors[f"buffer.{name}"] = buffer
-        for s in self._stateful():
+        for s, place in self._stateful(k):
             for name, value in s.state.items():
-                tensors[f"{s.key}.{name}"] = value[k]
+                tensors[f"{s.key}.{name}"] = value[place]
         return {name: x.detach().clone() for name, x in tensors.items()}
 
     def load(self, k: int, tensors: Mapping[str, Tensor], *, updates: int, counted: int) -> None:
@@ -363,8 +329,8 @@ class Program:
         own = {"weights": self.packed.w[k], "losses": self.losses[k]}
         for name, buffer in self.packed.member_buffers(k).items():
             own[f"buffer.{name}"] = buffer
-        for s in self._stateful():
-            own |= {f"{s.key}.{name}": value[k] for name, value in s.state.items()}
+        for s, place in self._stateful(k):
+            own |= {f"{s.key}.{name}": value[place] for name, value in s.state.items()}
         for name, x in own.items():
             if name not in tensors or tensors[name].shape != x.shape:
                 raise RecipeError(f"the checkpoint to go on from has another '{name}'")
@@ -378,19 +344,28 @@ class Program:
         self.recipes = [self.recipes[k] for k in rows]
         self.packed.keep(rows)
         self._t, self._horizon, self.losses = self._t[rows], self._horizon[rows], self.losses[rows]
-        for s in (*self._batches, *self._losses, self._schedule, *self._stateful()):
-            s.values = [s.values[k] for k in rows]
-            s.hyper = {n: h[rows] for n, h in s.hyper.items()}
-            s.state = {n: x[rows] for n, x in s.state.items()}
+        for lanes in self._all_lanes():
+            lanes[:] = [kept for lane in lanes if (kept := lane.keep(rows)) is not None]
         self._seat()
 
-    def _stateful(self) -> list[Stage]:
-        return [self._gradient, *self._transforms, self._optimizer, *self._averaging]
+    def _all_lanes(self) -> list[list[Lane]]:
+        return [
+            self._batches, self._losses, self._gradients, self._transforms, self._optimizers,
+            self._schedules, self._averaging,
+        ]  # fmt: skip
+
+    def _stateful(self, k: int) -> Iterator[tuple[Stage, int]]:
+        for lanes in (self._gradients, self._transforms, self._optimizers, self._averaging):
+            yield from stages_of(lanes, k)
+
+
+def _written(found: Tensor, w: Tensor, lane: Lane, part: Tensor) -> Tensor:
+    """`found` with the lane's rows in place; a copy first where it is still w itself."""
+    if len(lane.rows) == lane.size:
+        return part
+    found = found.clone() if found is w else found
+    found[lane.rows] = part
+    return found
 
 
 _EXACT: AbstractContextManager[object] = nullcontext()
-
-
-def _method(stage: Stage, kind: type[M]) -> M:
-    assert isinstance(stage.method, kind)
-    return stage.method

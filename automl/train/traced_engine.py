@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from automl.errors import RecipeError
 from automl.methods.stages import Batch
+from automl.train.fingerprint import fingerprint
 from automl.train.loop_engine import MemberLoss, Precision
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
@@ -40,7 +42,11 @@ class TracedEngine:
     """Losses [k] and gradients [k, p] at the present weights; k > 1.
 
     Args:
-        task, structure: traces are shared among packs that are equal in both.
+        task: traces are shared among packs of one task, with models of equal fingerprint.
+        structure: of the members' recipes.
+
+    Raises:
+        RecipeError: the members' models do not run one program.
     """
 
     def __init__(
@@ -53,7 +59,10 @@ class TracedEngine:
         structure: Hashable,
     ) -> None:
         self._packed, self._loss, self._precision = packed, loss, precision
-        self._task, self._structure = task, structure
+        first, *others = (fingerprint(m) for m in packed.modules)
+        if any(other != first for other in others):
+            raise RecipeError("members of a pack differ in their models")
+        self._task, self._shared = task, (structure, first)
         self._made: dict[Hashable, _Trace] = {}
 
     def __call__(
@@ -72,7 +81,7 @@ class TracedEngine:
     def _trace(self, batch: Batch, hyper: Mapping[str, Tensor], shapes: Hashable) -> _Trace:
         packed = self._packed
         weights = len(packed.modules), packed.w.dtype, packed.w.device, packed.layout
-        key = (id(self._task), self._structure, weights, tuple(hyper), shapes)
+        key = (id(self._task), self._shared, weights, tuple(hyper), shapes)
         task, trace = _TRACES.get(key, (None, None))
         if trace is None:
             task = self._task  # kept with its trace, so that no other task gets its id
@@ -99,8 +108,11 @@ class _Trace:
         model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            before = fingerprint(model)
             with self._sites.recording(), precision():
                 model(batch.x[0])
+            if fingerprint(model) != before:
+                raise RecipeError("the model changes its own attributes as it runs")
             whole = _stacked(model, self._sites, packed, loss, precision, batch, hyper)
             given = _inputs(packed, batch, hyper)
             # Running the program changes buffers in place: these must not be the members'.

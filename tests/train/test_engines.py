@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from automl.errors import RecipeError
 from automl.methods.stages import Architecture, Shape
 from automl.recipe import Recipe
 from automl.registry import family
@@ -28,6 +29,7 @@ from .small_problem import (
 )
 
 STEPS = 20
+SAM_SWA = "sgd, one cycle, sam, swa"
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +207,56 @@ def test_members_that_leave_change_nothing_for_those_that_stay() -> None:
         pack.step()
     _, alone = trained(small_task(), [PLAIN], "loop", seeds=[2])
     assert_equal(pack, alone)
+
+
+MIXED: list[dict[str, Value]] = [
+    {**RECIPES[SAM_SWA], "gradient": "plain"},
+    {**PLAIN, "batch": "mixup", "averaging": "ema", "averaging.ema.forget": 0.1},
+    {"optimizer": "muon", "schedule": "wsd", "transform": "clip_norm"},
+    {"optimizer": "schedule_free_adamw", "batch": "feature_noise"},
+    {**PLAIN, "optimizer.adamw.lr": 3e-3, "batch": "feature_noise", "schedule": "one_cycle"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["loop", "traced"])
+def test_members_of_other_methods_share_one_pass_and_keep_their_own_results(
+    engine: EngineName,
+) -> None:
+    task, seeds = small_task(), [5, 6, 7, 8, 9]
+    _, pack = trained(task, MIXED, engine, seeds=seeds)
+    kept, rates = pack.evaluated(), pack.lr()
+    for k, (point, seed) in enumerate(zip(MIXED, seeds, strict=True)):
+        _, alone = trained(task, [point], "loop", seeds=[seed])
+        assert_equal(pack, alone, [k])
+        assert rates[k] == pytest.approx(alone.lr()[0])
+        assert pack.passes(k) == alone.passes(0)
+        state, expected = pack.state(k), alone.state(0)
+        assert state.keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(state[name], tensor, rtol=1e-7, atol=1e-9)
+    pack.keep([4, 2])
+    assert torch.equal(pack.evaluated(), kept[[4, 2]])
+
+
+def test_what_members_may_differ_in_is_no_part_of_their_structure() -> None:
+    points = [*MIXED, {**PLAIN, "model.dropout": 0.3}, {**PLAIN, "model.dropout": 0.1}]
+    assert len({Recipe(p, steps=9, seed=i).structure for i, p in enumerate(points[1:5])}) == 1
+    assert Recipe(points[5], steps=9).structure == Recipe(points[6], steps=5).structure
+    for other in ({"batch_size": 8}, {"gradient": "sam"}, {"model.width": 4}, {"loss": "huber"}):
+        assert Recipe({**PLAIN, **other}, steps=9).structure != Recipe(PLAIN, steps=9).structure
+
+
+def test_models_that_do_not_run_one_program_are_refused() -> None:
+    class Scaled(nn.Linear):
+        scale = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.scale
+
+    def build(recipe: Recipe) -> nn.Module:
+        model = Scaled(2, 2)
+        model.scale = 1.0 + recipe.seed
+        return model
+
+    with pytest.raises(RecipeError, match="members of a pack differ in their models"):
+        trained(small_task(build), [PLAIN, PLAIN], "traced", seeds=[1, 2])
