@@ -159,7 +159,9 @@ def test_clipped_gradient_is_torchs(scale: float) -> None:
     torch.testing.assert_close(g, p.grad)
 
 
-def _averaged(name: str, path: list[float], hyper: dict[str, float], since: int = 1) -> float:
+def _averaged(
+    name: str, path: list[float], hyper: dict[str, float], since: int = 1, horizon: float = 4
+) -> float:
     """The average after the weights of `path`, the first before any step."""
     method = family("averaging").get(name)
     assert isinstance(method, Averaging)
@@ -167,7 +169,7 @@ def _averaged(name: str, path: list[float], hyper: dict[str, float], since: int 
     state = method.init(w, Layout((), 1, 1))
     for t, value in enumerate(path[1:], start=since):
         w = _row(value)
-        method.update(w, state, tensors, _row(float(t)), _row(4.0))
+        method.update(w, state, tensors, _row(float(t)), _row(horizon))
     return float(method.evaluated(w, state, tensors))
 
 
@@ -181,6 +183,38 @@ def test_swa_by_hand() -> None:
     # Of 4 steps with start .5 the weights after steps 3 and 4 count; before, w itself.
     assert _averaged("swa", [9, 1, 2, 3, 5], {"start": 0.5}) == pytest.approx(4)
     assert _averaged("swa", [9, 1, 2], {"start": 0.5}) == 2
+
+
+def test_lawa_by_hand() -> None:
+    # A window of all 12 steps: snapshots after steps 2, 4, ..., the last six of them count.
+    path = [9.0, *range(1, 13)]
+    values = {"window": 1.0}
+    assert _averaged("lawa", path, values, horizon=12) == pytest.approx(
+        (2 + 4 + 6 + 8 + 10 + 12) / 6
+    )
+    assert _averaged("lawa", path[:6], values, horizon=12) == pytest.approx((2 + 4) / 2)
+    assert _averaged("lawa", path[:2], values, horizon=12) == 1
+    # A short window: a snapshot each step.
+    assert _averaged("lawa", path, {"window": 0.1}, horizon=12) == pytest.approx(9.5)
+
+
+def test_lookahead_is_that_of_pytorch_optimizer() -> None:
+    torchs = importlib.import_module("pytorch_optimizer").Lookahead
+    method = family("averaging").get("lookahead")
+    assert isinstance(method, Averaging)
+    target = torch.randn(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = torch.zeros_like(target, requires_grad=True)
+    w, layout = p.detach().clone(), Layout((), 5, 5)
+    reference = torchs(torch.optim.SGD([p], lr=0.1), k=4, alpha=0.3)
+    state = method.init(w, layout)
+    values = hyper_tensors([{"every": 4, "pull": 0.3}], dtype=w.dtype)
+    for t in range(1, 14):
+        p.grad = (p - target).detach()
+        reference.step()
+        w -= 0.1 * (w - target)
+        method.update(w, state, values, _row(float(t)), _row(13.0))
+        torch.testing.assert_close(w, p.detach())
+    assert not torch.equal(method.evaluated(w, state, values), w)  # slow since step 12
 
 
 def test_decay_by_hand_acts_beside_or_inside_the_gradient() -> None:
