@@ -123,3 +123,32 @@ def test_label_smoothing_by_hand() -> None:
     )
     by_hand = -0.9 * math.log(3 / 4) - 0.05 * (math.log(3 / 4) + math.log(1 / 4))
     assert math.isclose(float(value), by_hand, rel_tol=1e-12)
+
+
+def test_focal_loss_by_hand() -> None:
+    # Logits (ln 3, 0), p = 3/4: (1/4)^2 * ln(4/3); at gamma 0 it is cross-entropy.
+    output = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)
+    y, focal = torch.tensor([0]), loss_method("focal").value
+    by_hand = 0.25**2 * math.log(4 / 3)
+    assert math.isclose(float(focal(output, y, hyper("focal", gamma=2.0))), by_hand)
+    output, y = pairs("tokens")
+    cross_entropy = loss_method("cross_entropy").value(output, y, hyper("cross_entropy"))
+    torch.testing.assert_close(focal(output, y, hyper("focal", gamma=0.0)), cross_entropy)
+
+
+def test_focal_loss_of_a_certain_answer_is_zero_with_a_finite_slope() -> None:
+    output = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    value = loss_method("focal").value(output, torch.tensor([0]), {"gamma": torch.tensor(0.5)})
+    value.sum().backward()
+    assert value.tolist() == [0.0]
+    assert output.grad is not None and output.grad.isfinite().all()
+
+
+def test_confidence_penalty_by_hand() -> None:
+    # Logits (ln 3, 0): ln(4/3) - .1*(3/4 ln(4/3) + 1/4 ln 4).
+    output = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)
+    value = loss_method("confidence_penalty").value(
+        output, torch.tensor([0]), hyper("confidence_penalty", beta=0.1)
+    )
+    entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
+    assert math.isclose(float(value), math.log(4 / 3) - 0.1 * entropy)
