@@ -12,9 +12,10 @@ the leading axis k, so a method is written once for one trial and for a pack of 
   that factor alone;
 - randomness comes only from `Draws`, keyed by each member's seed and step.
 
-A method's functions use torch, math and what stands in their own file, nothing else of ours:
-`train_best.py` is made of their source. Hence also the names: those at the top level of a method's
-file begin with the method's name (`_adamw_...` for what is private), so that no two files collide.
+A method's functions use torch, math and what stands in their own file, nothing else of ours but
+what a file of their folder holds whose name begins with "_": `train_best.py` is made of their
+source. Hence also the names: those at the top level of a method's file begin with the method's
+name (`_adamw_...` for what is private), so that no two files collide.
 """
 
 from __future__ import annotations

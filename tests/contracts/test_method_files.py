@@ -33,13 +33,18 @@ def _alone(key: str, name: str) -> dict[str, object]:
     tree.body = [
         node
         for node in tree.body
-        if not (isinstance(node, ast.ImportFrom) and str(node.module).startswith("automl"))
+        if not (isinstance(node, ast.ImportFrom) and _stays_behind(str(node.module)))
         and not _is_method(node)
     ]
     # The script carries the record that augmentation returns beside the method's functions.
     space: dict[str, object] = {"__name__": name, **({"Batch": Batch} if key == "batch" else {})}
     exec(compile(tree, f"{name}.py", "exec"), space)
     return space
+
+
+def _stays_behind(module: str) -> bool:
+    """What is ours, but for the files of a family's folder whose names begin with "_"."""
+    return module.startswith("automl") and not module.rpartition(".")[2].startswith("_")
 
 
 def _is_method(node: ast.stmt) -> bool:
