@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from automl.methods.batches._image_operations import augmented
 from automl.methods.stages import Batch, BatchMethod, hyper_tensors
 from automl.registry import family
 from automl.space.ranges import Choice, Range, Value
@@ -231,3 +232,82 @@ def test_token_drop_replaces_about_p_by_tokens_of_other_samples() -> None:
 def test_flip_and_crop_at_zero_leave_images_as_they_are() -> None:
     after = applied("flip_crop", "image", flip=0.0, share=0.0)
     assert torch.equal(after.x, samples("image").x)
+
+
+def test_swap_replaces_about_p_by_cells_of_the_same_column() -> None:
+    x = torch.arange(B * 500.0).view(1, B, 500)  # column j holds j, 500 + j, ...
+    after = batch_method("swap").apply(Batch(x, x), KeyedDraws([0]).at(0), hyper("swap", 1, p=0.3))
+    assert torch.equal(after.x % 500, x % 500)
+    assert 0.25 < (after.x != x).float().mean() < 0.31  # a row may be its own replacement
+    assert torch.equal(after.y, x)
+
+
+def test_color_jitter_by_its_three_parts() -> None:
+    x = samples("image").x
+    off = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    torch.testing.assert_close(applied("color_jitter", "image", SEEDS, **off).x, x)
+
+    shift = applied("color_jitter", "image", SEEDS, **{**off, "brightness": 0.5}).x - x
+    assert shift.flatten(2).std(2).max() < 1e-6  # one shift an image
+    assert 0.3 < shift.abs().max() <= 0.5
+
+    mean = x.mean((2, 3, 4), keepdim=True)
+    factor = (applied("color_jitter", "image", SEEDS, **{**off, "contrast": 0.5}).x - mean) / (
+        x - mean
+    )
+    assert factor.flatten(2).median(2).values.sub(1).abs().max() <= 0.5
+    torch.testing.assert_close(
+        factor,
+        factor.flatten(2).median(2).values[..., None, None, None].expand_as(x),
+        atol=1e-2,
+        rtol=1e-2,
+    )
+
+    after = applied("color_jitter", "image", SEEDS, **{**off, "saturation": 0.5}).x
+    torch.testing.assert_close(after.mean(2), x.mean(2))
+    assert not torch.equal(after, x)
+
+
+# Operations on images ------------------------------------------------------------------------
+
+
+def operated(number: int, s: float, x: Tensor) -> Tensor:
+    """One image [c, h, w] after an operation at strength s."""
+    return augmented(x[None], torch.tensor([number]), torch.tensor([s]))[0]
+
+
+def test_operations_that_move_do_so_about_the_centre() -> None:
+    x = torch.zeros(1, 11, 11)
+    x[0, 2, 5] = 1.0  # three pixels above the centre
+    quarter = [operated(1, s, x)[0].flatten().argmax().item() for s in (-1.0, 1.0)]
+    # 30 degrees of a radius of 3: 2.6 up, 1.5 to the side, each way.
+    assert {divmod(int(q), 11) for q in quarter} <= {(2, 3), (2, 4), (2, 6), (2, 7), (3, 3), (3, 7)}
+    assert len(set(quarter)) == 2
+    assert operated(5, 1 / 1.1 / 3, x)[0, 1, 5] == pytest.approx(1.0, abs=1e-4)  # a pixel up
+    assert operated(4, 1 / 1.1 / 3, x)[0, 2, 4] == pytest.approx(1.0, abs=1e-4)  # and to the left
+    sheared = operated(2, 1.0, x)[0]
+    assert sheared[2].sum() == pytest.approx(1.0, abs=1e-4)  # rows stay rows
+    assert sheared[2, 5] < 0.5
+
+
+def test_operations_on_light_and_color_by_hand() -> None:
+    x = torch.tensor([[[0.0, 1.0], [2.0, 5.0]], [[0.0, 1.0], [2.0, 5.0]]])
+    for number in range(10):
+        torch.testing.assert_close(operated(number, 0.0, x), x)
+    torch.testing.assert_close(operated(6, 1.0, x), 1.9 * x)
+    torch.testing.assert_close(operated(7, -0.5, x), 2 + 0.55 * (x - 2))
+    torch.testing.assert_close(operated(8, 1.0, x), x)  # its channels agree: it is grey
+    assert operated(9, -1.0, x).std() < 0.5 * x.std()
+    solarized = operated(10, 0.5, x)
+    assert solarized[0].flatten().tolist() == [0.0, 1.0, 2.0, 0.0]  # 5 lies above 5 - .5*5
+    assert operated(11, 1.0, x).unique().numel() == 4  # 8 levels 5/7 apart
+    assert (operated(11, 1.0, x) * 7 / 5).frac().abs().max() < 1e-5
+
+
+def test_rand_augment_of_more_rounds_changes_more_and_the_identity_is_among_them() -> None:
+    x = samples("image").x
+    share = [
+        (applied("rand_augment", "image", n=n, m=0.5).x != x).flatten(2).any(2).float().mean()
+        for n in (1, 2, 3)
+    ]
+    assert 0.8 < share[0] < share[1] <= share[2] <= 1
