@@ -19,7 +19,7 @@ from automl.tasks.task import Split
 from automl.train.packed import layout_of
 
 CHUNK = 512  # samples a forward pass of an evaluation
-RECALIBRATED = 4096  # training samples for batch norm's statistics of averaged weights
+RECALIBRATED = 1024  # training samples for batch norm's statistics of averaged weights
 
 
 class Random:

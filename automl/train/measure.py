@@ -13,7 +13,7 @@ from automl.tasks.task import Split
 from automl.train.data import chunks, resident
 from automl.train.step import Program
 
-_RECALIBRATED = 4096  # training samples that batch norm is measured anew on
+_RECALIBRATED = 1024  # training samples that batch norm is measured anew on
 _CHUNK = 512  # of them, in one forward pass
 
 
