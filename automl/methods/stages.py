@@ -168,7 +168,10 @@ class Gradient(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Transform(Method):
-    """apply(g, w, state, hyper, t, layout, draws): changes the gradient g [k, p] in place."""
+    """apply(g, w, state, hyper, t, layout, draws): changes the gradient g [k, p] in place.
+
+    A decay of weights may change w [k, p] in place instead.
+    """
 
     apply: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout, Draws], None]
     init: Callable[[Tensor, Layout], State] = _no_state

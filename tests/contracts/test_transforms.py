@@ -153,3 +153,25 @@ def test_easy_batches_are_those_with_the_shortest_gradients() -> None:
 def test_random_skips_have_their_probability() -> None:
     out = skipped([1.0] * 2000, p=0.3)
     assert sum(out) / len(out) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize(("embeddings", "vectors"), [(1, 0), (0, 1)])
+def test_decays_by_hand_act_on_what_their_switches_say(embeddings: int, vectors: int) -> None:
+    on = {"conv": 1, "dense": 1, "head": 1, "token": embeddings, "bias": vectors}
+    hyper = {"decay": 0.1, "embeddings": float(embeddings), "vectors": float(vectors)}
+    g, w = random_row(0), random_row(1)
+    coupled, before, size = slots(applied("coupled_decay", g, w, **hyper)), slots(g), slots(w)
+    shrunk = w.clone()
+    assert torch.equal(applied("independent_decay", g, shrunk, factor=0.5, **hyper), g)
+    for name, share in on.items():
+        torch.testing.assert_close(coupled[name], before[name] + 0.1 * share * size[name])
+        torch.testing.assert_close(slots(shrunk)[name], size[name] * (1 - 0.05 * share))
+
+
+def test_coupled_decay_is_that_of_torchs_sgd() -> None:
+    g, w = random_row(0), random_row(1)
+    p = w.clone().requires_grad_()
+    p.grad = g.clone()
+    torch.optim.SGD([p], lr=0.1, weight_decay=0.01).step()
+    hyper = {"decay": 0.01, "embeddings": 1.0, "vectors": 1.0}
+    torch.testing.assert_close(w - 0.1 * applied("coupled_decay", g, w, **hyper), p.detach())
