@@ -58,7 +58,10 @@ def model_task(
         chosen = recipe if recipe.stage("architecture") else replace(recipe, point=usual)
         ((name, hyper),) = chosen.stage("architecture")
         method = cast(Architecture, family("architecture").get(name))
-        return method.build(found.shape, **hyper)
+        # A recipe kept from before a network got another hyperparameter still builds.
+        return method.build(
+            found.shape, **({n: r.default for n, r in method.ranges.items()} | hyper)
+        )
 
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
     card = card_for(spec, found, metric.name, metric.direction, space)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from automl.methods.architectures.resnet import ResnetBlock
 from automl.methods.stages import Architecture, Shape
 from automl.registry import family
 from automl.space.ranges import Choice, Float, Value
@@ -171,3 +172,22 @@ def test_dropout_acts_in_training_only(name: str, label: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         assert not torch.equal(net(x), net(x))
+
+
+def test_stochastic_depth_leaves_out_whole_branches_of_samples() -> None:
+    block = ResnetBlock(4, 4, stride=1, norm="layer", drop=0.25)
+    for p in block.parameters():
+        nn.init.normal_(p, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(200, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+    branch = block.branch(x)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kept = ((block(x) - x) / branch).flatten(1).median(1).values
+    left_out = kept.abs() < 1e-3
+    torch.testing.assert_close(kept[~left_out], torch.full_like(kept[~left_out], 4 / 3))
+    assert 0.15 < left_out.float().mean() < 0.35
+    assert torch.equal(block.eval()(x), x + branch)
+    # The first block is never left out, the last with the full rate.
+    net = built("resnet", SHAPES["a digit"], {**default("resnet"), "depth": 2, "drop_path": 0.3})
+    rates = [m.kept.p for m in net.modules() if isinstance(m, ResnetBlock)]
+    assert rates == pytest.approx([0, 0.06, 0.12, 0.18, 0.24, 0.3])

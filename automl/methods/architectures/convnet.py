@@ -3,7 +3,8 @@
     h = maxpool(relu(norm(conv3x3(h)))),  `depth` times;  channels width, 2*width, 4*width, 4*width
     output = W dropout(mean of h over the image) + b
 
-Halving stops at 2x2 pixels, so it suits images from 8x8 upwards. Small and fast on a CPU.
+Halving stops at 2x2 pixels, so it suits images from 8x8 upwards. Small and fast on a CPU. norm
+"group" takes 8 groups of channels, "layer" one group of all.
 Source: LeCun et al. 1998, doi:10.1109/5.726791; batch norm: arXiv:1502.03167.
 """
 
@@ -23,8 +24,8 @@ def convnet(shape: Shape, *, width: int, depth: int, norm: str, dropout: float) 
         layers.append(nn.Conv2d(channels, out, 3, padding=1, bias=norm == "none"))
         if norm == "batch":
             layers.append(nn.BatchNorm2d(out))
-        elif norm == "group":
-            layers.append(nn.GroupNorm(convnet_groups(out), out))
+        elif norm != "none":
+            layers.append(nn.GroupNorm(convnet_groups(out) if norm == "group" else 1, out))
         layers.append(nn.ReLU())
         if side >= 4:
             layers.append(nn.MaxPool2d(2))
@@ -44,7 +45,7 @@ METHOD = Architecture(
     ranges={
         "width": Int(8, 64, log=True, default=16),
         "depth": Int(2, 4, default=3),
-        "norm": Choice(["batch", "group", "none"]),
+        "norm": Choice(["batch", "group", "layer", "none"]),
         "dropout": Float(0.0, 0.5, default=0.0),
     },
     source="doi:10.1109/5.726791",

@@ -2,8 +2,9 @@
 
     h = dropout(act(norm(W h + b))),  `depth` times, `width` wide;  output = W h + b
 
-Images are flattened. The plain answer for tables; batch norm lets it take larger learning rates.
-Source: Rumelhart et al. 1986, doi:10.1038/323533a0.
+Images are flattened. The plain answer for tables; batch norm lets it take larger learning rates,
+layer and RMS norm do so without looking at the other samples.
+Source: Rumelhart et al. 1986, doi:10.1038/323533a0; RMS norm: arXiv:1910.07467.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def mlp(
     shape: Shape, *, width: int, depth: int, activation: str, norm: str, dropout: float
 ) -> nn.Module:
     activations = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
-    norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(shape.features)
     for _ in range(depth):
@@ -39,7 +40,7 @@ METHOD = Architecture(
         "width": Int(32, 512, log=True, default=128),
         "depth": Int(1, 4, default=2),
         "activation": Choice(["relu", "gelu", "silu"]),
-        "norm": Choice(["none", "batch", "layer"]),
+        "norm": Choice(["none", "batch", "layer", "rms"]),
         "dropout": Float(0.0, 0.5, default=0.0),
     },
     source="doi:10.1038/323533a0",

@@ -5,8 +5,10 @@
     output = W dropout(mean of relu(norm(h)) over the image) + b
 
 The last convolution of a block starts at 0, so each block begins as the identity and a large
-learning rate is safe from the first step.
-Source: He et al. 2016, arXiv:1603.05027; zero start: Goyal et al. 2017, arXiv:1706.02677.
+learning rate is safe from the first step. In training a sample passes by the branch of block i
+of n with probability drop_path*i/(n - 1), i = 0 .. n - 1 (stochastic depth).
+Source: He et al. 2016, arXiv:1603.05027; zero start: Goyal et al. 2017, arXiv:1706.02677;
+stochastic depth: Huang et al. 2016, arXiv:1603.09382.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from automl.space.ranges import Choice, Float, Int
 
 
 class ResnetBlock(nn.Module):
-    """x + branch(x), in new channels and with a stride where asked."""
+    """x + branch(x), in new channels and with a stride where asked; the branch of a sample is left
+    out with probability `drop` in training."""
 
-    def __init__(self, channels: int, out: int, *, stride: int, norm: str) -> None:
+    def __init__(self, channels: int, out: int, *, stride: int, norm: str, drop: float) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             resnet_norm(norm, channels),
@@ -34,26 +37,33 @@ class ResnetBlock(nn.Module):
         torch.nn.init.zeros_(self.branch[-1].weight)  # type: ignore[arg-type]
         same = channels == out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+        self.kept = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut: Tensor = self.shortcut(x)
         branch: Tensor = self.branch(x)
+        if self.kept.p:
+            branch = branch * self.kept(branch.new_ones(len(x), 1, 1, 1))
         return shortcut + branch
 
 
 def resnet_norm(norm: str, channels: int) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0) if norm == "group" else 1
+    return nn.GroupNorm(groups, channels)
 
 
-def resnet(shape: Shape, *, width: int, depth: int, norm: str, dropout: float) -> nn.Module:
+def resnet(
+    shape: Shape, *, width: int, depth: int, norm: str, dropout: float, drop_path: float
+) -> nn.Module:
     layers: list[nn.Module] = [nn.Conv2d(shape.features[0], width, 3, padding=1, bias=False)]
     channels = width
     for stage in range(3):
         for block in range(depth):
             out, stride = width * 2**stage, 2 if stage and not block else 1
-            layers.append(ResnetBlock(channels, out, stride=stride, norm=norm))
+            drop = drop_path * (stage * depth + block) / (3 * depth - 1)
+            layers.append(ResnetBlock(channels, out, stride=stride, norm=norm, drop=drop))
             channels = out
     head = [resnet_norm(norm, channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *head, nn.Dropout(dropout), nn.Linear(channels, shape.outputs))
@@ -65,8 +75,9 @@ METHOD = Architecture(
     ranges={
         "width": Int(8, 64, log=True, default=16),
         "depth": Int(1, 3, default=1),
-        "norm": Choice(["batch", "group"]),
+        "norm": Choice(["batch", "group", "layer"]),
         "dropout": Float(0.0, 0.5, default=0.0),
+        "drop_path": Float(0.0, 0.3, default=0.0),
     },
     source="arXiv:1603.05027",
 )

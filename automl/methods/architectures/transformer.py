@@ -6,8 +6,10 @@
     output = W norm(h)
 
 Attention has `heads` heads, each width/heads wide. Needs warmup; its matrices are what Muon was
-made for.
-Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745.
+made for. norm is layer norm or RMS norm. In training a sample passes by both branches of block i
+of `depth` with probability drop_path*i/depth, i = 1 .. depth (stochastic depth).
+Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm: Xiong et al. 2020, arXiv:2002.04745;
+RMS norm: arXiv:1910.07467; stochastic depth: Huang et al. 2016, arXiv:1603.09382.
 """
 
 from __future__ import annotations
@@ -23,36 +25,65 @@ from automl.space.ranges import Choice, Float, Int
 class TransformerBlock(nn.Module):
     """Attention and a feed-forward layer, each with its norm and its shortcut."""
 
-    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, *, heads: int, norm: str, dropout: float, drop: float) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = transformer_norm(norm, width), transformer_norm(norm, width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.mix = nn.Linear(width, width, bias=False)
         self.wide = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
         self.drop = nn.Dropout(dropout)
+        self.kept = nn.Dropout(drop)
 
     def forward(self, h: Tensor) -> Tensor:
+        h = h + self.passed(self.attended(h))
+        out: Tensor = h + self.passed(self.drop(self.narrow(F.gelu(self.wide(self.norm2(h))))))
+        return out
+
+    def attended(self, h: Tensor) -> Tensor:
         b, t, width = h.shape
         qkv = self.qkv(self.norm1(h)).view(b, t, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        h = h + self.drop(self.mix(seen.transpose(1, 2).reshape(b, t, width)))
-        out: Tensor = h + self.drop(self.narrow(F.gelu(self.wide(self.norm2(h)))))
+        out: Tensor = self.drop(self.mix(seen.transpose(1, 2).reshape(b, t, width)))
         return out
+
+    def passed(self, branch: Tensor) -> Tensor:
+        """The branch [b, t, width], left out for some samples in training."""
+        if not self.kept.p:
+            return branch
+        out: Tensor = branch * self.kept(branch.new_ones(len(branch), 1, 1))
+        return out
+
+
+def transformer_norm(norm: str, width: int) -> nn.Module:
+    return nn.RMSNorm(width) if norm == "rms" else nn.LayerNorm(width)
 
 
 class TransformerModel(nn.Module):
     """Tokens [b, t] int64 -> logits of the next token [b, t, vocabulary]."""
 
-    def __init__(self, shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        norm: str,
+        dropout: float,
+        drop_path: float,
+    ) -> None:
         super().__init__()
         self.token = nn.Embedding(shape.vocabulary, width)
         self.place = nn.Embedding(shape.features[0], width)
-        blocks = [TransformerBlock(width, heads=heads, dropout=dropout) for _ in range(depth)]
+        drops = [drop_path * (i + 1) / depth for i in range(depth)]
+        blocks = [
+            TransformerBlock(width, heads=heads, norm=norm, dropout=dropout, drop=d) for d in drops
+        ]
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(width)
+        self.norm = transformer_norm(norm, width)
         self.head = nn.Linear(width, shape.outputs, bias=False)
         for embedding in (self.token, self.place):
             nn.init.normal_(embedding.weight, std=0.02)
@@ -64,8 +95,25 @@ class TransformerModel(nn.Module):
         return logits
 
 
-def transformer(shape: Shape, *, width: int, depth: int, heads: int, dropout: float) -> nn.Module:
-    return TransformerModel(shape, width=width, depth=depth, heads=heads, dropout=dropout)
+def transformer(
+    shape: Shape,
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    norm: str,
+    dropout: float,
+    drop_path: float,
+) -> nn.Module:
+    return TransformerModel(
+        shape,
+        width=width,
+        depth=depth,
+        heads=heads,
+        norm=norm,
+        dropout=dropout,
+        drop_path=drop_path,
+    )
 
 
 METHOD = Architecture(
@@ -75,7 +123,9 @@ METHOD = Architecture(
         "width": Choice([32, 64, 128], default=64),
         "depth": Int(1, 4, default=2),
         "heads": Choice([1, 2, 4], default=2),
+        "norm": Choice(["layer", "rms"]),
         "dropout": Float(0.0, 0.4, default=0.0),
+        "drop_path": Float(0.0, 0.3, default=0.0),
     },
     source="arXiv:1706.03762",
 )
