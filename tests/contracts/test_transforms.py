@@ -158,11 +158,14 @@ def test_random_skips_have_their_probability() -> None:
 @pytest.mark.parametrize(("embeddings", "vectors"), [(1, 0), (0, 1)])
 def test_decays_by_hand_act_on_what_their_switches_say(embeddings: int, vectors: int) -> None:
     on = {"conv": 1, "dense": 1, "head": 1, "token": embeddings, "bias": vectors}
-    hyper = {"decay": 0.1, "embeddings": float(embeddings), "vectors": float(vectors)}
     g, w = random_row(0), random_row(1)
-    coupled, before, size = slots(applied("coupled_decay", g, w, **hyper)), slots(g), slots(w)
     shrunk = w.clone()
-    assert torch.equal(applied("independent_decay", g, shrunk, factor=0.5, **hyper), g)
+    found = [
+        applied(name, g, at, decay=0.1, embeddings=embeddings, vectors=vectors, factor=0.5)
+        for name, at in (("coupled_decay", w), ("independent_decay", shrunk))
+    ]
+    assert torch.equal(found[1], g)
+    coupled, before, size = slots(found[0]), slots(g), slots(w)
     for name, share in on.items():
         torch.testing.assert_close(coupled[name], before[name] + 0.1 * share * size[name])
         torch.testing.assert_close(slots(shrunk)[name], size[name] * (1 - 0.05 * share))
@@ -173,5 +176,5 @@ def test_coupled_decay_is_that_of_torchs_sgd() -> None:
     p = w.clone().requires_grad_()
     p.grad = g.clone()
     torch.optim.SGD([p], lr=0.1, weight_decay=0.01).step()
-    hyper = {"decay": 0.01, "embeddings": 1.0, "vectors": 1.0}
-    torch.testing.assert_close(w - 0.1 * applied("coupled_decay", g, w, **hyper), p.detach())
+    found = applied("coupled_decay", g, w, decay=0.01, embeddings=1, vectors=1)
+    torch.testing.assert_close(w - 0.1 * found, p.detach())
