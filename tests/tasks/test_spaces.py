@@ -113,7 +113,7 @@ def test_a_set_can_bring_in_a_method_that_the_space_leaves_out() -> None:
         ({"sets": ("batch=none,flip_crop+token_drop",)}, "'token_drop' is for tokens, not for im"),
         (
             {"sets": ("loss=mse",)},
-            "'mse' is for values, not for classes; use one of: cross_entropy",
+            "'mse' is for values, not for classes; use one of: confidence_penalty, ",
         ),
         ({"space": "text"}, "is for tokens, not for image"),
     ],
