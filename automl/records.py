@@ -2,14 +2,14 @@
 
 TaskSpec    what the user asked for; a worker opens it          driver -> worker
 TaskCard    what a worker found there: metric, space, sizes      worker -> driver
-Pack        segments to train as one program                     driver -> worker
+Pack        segments to train, alone or as one program           driver -> worker
 Report      what one segment brought back                        worker -> driver
 Progress    one evaluation of a running trial, for the screen    worker -> driver
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -131,28 +131,87 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """A trial's place in a pack of `size`, for as long as its segment lasts.
+
+    Recorded before anything is trained: taken up again after a crash, a segment is computed by
+    the same program at the same place, whoever of its company has ended by then.
+    """
+
+    pack: str
+    place: int  # 0 .. size - 1
+    size: int
+
+    def to_json(self) -> list[Any]:
+        return [self.pack, self.place, self.size]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Slot:
+        return cls(data[0], data[1], data[2])
+
+    def halved(self) -> Slot | None:
+        """The place in one half of the pack, for when the whole does not fit; None: alone."""
+        half = (self.size + 1) // 2
+        part, place = divmod(self.place, half)
+        size = min(half, self.size - part * half)
+        return Slot(f"{self.pack}.{part}", place, size) if size > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What packs are worth for recipes of one structure, as a worker has measured it.
+
+    `size` members train best together, each `gain` times as fast as alone; 1: better alone, and
+    `reason` says why. `rows` are (members, seconds a member and update, peak memory in MiB).
+    """
+
+    size: int
+    gain: float
+    reason: str = ""
+    rows: tuple[tuple[int, float, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Packing:
+        rows = tuple((int(k), float(s), float(m)) for k, s, m in data["rows"])
+        return cls(data["size"], data["gain"], data["reason"], rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
-    """Segments of one structure, trained as one program of len(segments) members.
+    """Segments to train: one, or several of one structure as one program.
 
     `checkpoints` is the store (a folder) that parents are read from and results written to;
-    `test` asks for an evaluation on the test split at the end: only the verdict may.
+    `test` asks for an evaluation on the test split at the end: only the verdict may. `size` and
+    `places` are those of the segments' slots; a size of 1 trains one after the other. With `probe`
+    the worker measures packs of up to so many members first, once a structure, and its reports
+    say what it found.
     """
 
     segments: tuple[Segment, ...]
     checkpoints: str
     test: bool = False
+    size: int = 1
+    places: tuple[int, ...] = ()
+    probe: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "segments": [s.to_json() for s in self.segments],
             "checkpoints": self.checkpoints,
             "test": self.test,
+            "size": self.size,
+            "places": list(self.places),
+            "probe": self.probe,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pack:
         segments = tuple(Segment.from_json(s) for s in data["segments"])
-        return cls(segments, data["checkpoints"], data["test"])
+        places = tuple(data["places"])
+        return cls(segments, data["checkpoints"], data["test"], data["size"], places, data["probe"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +235,28 @@ class Report:
     test: Metrics | None = None
     message: str = ""  # of a failure, one line; ends with "file:line" when the user's code raised
     traceback: str = ""  # of the user's code, its last lines
+    packed: int = 1  # members of the program that trained it
+    packing: Packing | None = None  # what a probe found, or why this pack was taken apart
 
     def to_json(self) -> dict[str, Any]:
         data = {name: getattr(self, name) for name in self.__slots__}
         data["status"] = self.status.value
         data["curve"] = [[step, dict(metrics)] for step, metrics in self.curve]
+        data["packing"] = None if self.packing is None else self.packing.to_json()
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
         curve = tuple((int(step), metrics) for step, metrics in data["curve"])
-        return cls(**{**data, "status": Status(data["status"]), "curve": curve})
+        found = data.get("packing")
+        return cls(
+            **{
+                **data,
+                "status": Status(data["status"]),
+                "curve": curve,
+                "packing": None if found is None else Packing.from_json(found),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

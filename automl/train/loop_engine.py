@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,34 +23,39 @@ MemberLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Mapping[str
 Precision = Callable[[], AbstractContextManager[object]]
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a batch of all members.
+
+    hyper: of the loss, [k] each; keys: of what each member's modules draw (dropout) in this update.
+    """
+
+    batch: Batch
+    hyper: Mapping[str, Tensor]
+    keys: Sequence[int]
+    loss: MemberLoss
+    precision: Precision
+
+
 class LoopEngine:
     """Losses [k] and gradients [k, p] at the present weights."""
 
-    def __init__(self, packed: Packed, loss: MemberLoss, precision: Precision) -> None:
-        self._packed, self._loss, self._precision = packed, loss, precision
+    def __init__(self, packed: Packed) -> None:
+        self._packed = packed
 
-    def __call__(
-        self, batch: Batch, hyper: Mapping[str, Tensor], keys: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """One pass over the batch.
-
-        Args:
-            batch: of all members.
-            hyper: of the loss, [k] each.
-            keys: of what each member's modules draw (dropout) in this update.
-        """
-        packed = self._packed
+    def __call__(self, work: Pass) -> tuple[Tensor, Tensor]:
+        packed, batch = self._packed, work.batch
         packed.g.zero_()
         losses = []
         with torch.enable_grad():
             for k, module in enumerate(packed.modules):
-                seed_torch(keys[k], packed.w.device)
-                with self._precision():
+                seed_torch(work.keys[k], packed.w.device)
+                with work.precision():
                     output = module(batch.x[k])
                 y2 = None if batch.y2 is None else batch.y2[k]
                 weight = None if batch.weight is None else batch.weight[k]
-                own = {n: h[k] for n, h in hyper.items()}
-                loss = self._loss(output, batch.y[k], y2, weight, own)
+                own = {n: h[k] for n, h in work.hyper.items()}
+                loss = work.loss(output, batch.y[k], y2, weight, own)
                 loss.backward()
                 losses.append(loss.detach())
         return torch.stack(losses), packed.g

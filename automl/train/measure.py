@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -55,10 +56,12 @@ class Judged:
             module.train()
 
     @torch.no_grad()
-    def metrics(self, split: Split, prefix: str) -> list[dict[str, float]]:
-        """Metrics of each member on the split, under names such as "val/accuracy"."""
+    def metrics(
+        self, split: Split, prefix: str, members: Sequence[int] = (0,)
+    ) -> list[dict[str, float]]:
+        """Metrics of these members on the split, under names such as "val/accuracy"."""
         program, every = self._program, []
-        for module in program.packed.modules:
+        for module in (program.packed.modules[k] for k in members):
             outputs, targets, loss = [], [], 0.0
             for x, y in chunks(split, program.device, program.dtype):
                 with program.precision():

@@ -35,7 +35,7 @@ from automl.registry import family
 from automl.tasks.task import ModelTask
 from automl.train.data import Feed
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
-from automl.train.loop_engine import LoopEngine
+from automl.train.loop_engine import LoopEngine, Pass
 from automl.train.packed import Packed
 from automl.train.seeding import KeyedDraws, mix, seed_torch
 from automl.train.timetable import Timetable
@@ -137,7 +137,7 @@ class Program:
         if self._wanted == "traced" and len(seeds) > 1:
             self._engine = self._traced_engine()
         else:
-            self._engine = LoopEngine(self.packed, self._mean_loss, self.precision)
+            self._engine = LoopEngine(self.packed)
         self._feed = Feed(
             self.task.train,
             seeds=seeds,
@@ -157,13 +157,8 @@ class Program:
     def _traced_engine(self) -> TracedEngine:
         from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
 
-        return TracedEngine(
-            self.packed,
-            self._mean_loss,
-            self.precision,
-            task=self.task,
-            structure=self.recipes[0].structure,
-        )
+        structure = self.recipes[0].structure
+        return TracedEngine(self.packed, task=self.task, structure=structure)
 
     @torch.no_grad()
     def step(self) -> Tensor:
@@ -219,7 +214,8 @@ class Program:
         before = [] if statistics else [b.clone() for b in buffers]
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys = [mix(seed, self.updates) for seed in self._forward_seeds]
-        loss, g = self._engine(batch, self._loss_hyper, keys)
+        work = Pass(batch, self._loss_hyper, keys, self._mean_loss, self.precision)
+        loss, g = self._engine(work)
         for buffer, value in zip(buffers if before else (), before, strict=True):
             buffer.copy_(value)
         return loss, g

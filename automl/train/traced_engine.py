@@ -28,7 +28,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from automl.errors import RecipeError
 from automl.methods.stages import Batch
 from automl.train.fingerprint import fingerprint
-from automl.train.loop_engine import MemberLoss, Precision
+from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
 from automl.train.substitutes import Sites, substituted
@@ -49,43 +49,32 @@ class TracedEngine:
         RecipeError: the members' models do not run one program.
     """
 
-    def __init__(
-        self,
-        packed: Packed,
-        loss: MemberLoss,
-        precision: Precision,
-        *,
-        task: object,
-        structure: Hashable,
-    ) -> None:
-        self._packed, self._loss, self._precision = packed, loss, precision
+    def __init__(self, packed: Packed, *, task: object, structure: Hashable) -> None:
+        self._packed = packed
         first, *others = (fingerprint(m) for m in packed.modules)
         if any(other != first for other in others):
             raise RecipeError("members of a pack differ in their models")
         self._task, self._shared = task, (structure, first)
         self._made: dict[Hashable, _Trace] = {}
 
-    def __call__(
-        self, batch: Batch, hyper: Mapping[str, Tensor], keys: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """One pass over the batch; see `LoopEngine`."""
-        packed = self._packed
+    def __call__(self, work: Pass) -> tuple[Tensor, Tensor]:
+        packed, batch = self._packed, work.batch
         data = [batch.x, batch.y, batch.y2, batch.weight]
         shapes = tuple((a.shape, a.stride(), a.dtype) for a in data if a is not None)
         trace = self._made.get(shapes)
         if trace is None:
-            trace = self._made[shapes] = self._trace(batch, hyper, shapes)
-        given = _inputs(packed, batch, hyper)
-        return trace.program(*given, *trace.masks(packed, keys))
+            trace = self._made[shapes] = self._trace(work, shapes)
+        given = _inputs(packed, batch, work.hyper)
+        return trace.program(*given, *trace.masks(packed, work.keys))
 
-    def _trace(self, batch: Batch, hyper: Mapping[str, Tensor], shapes: Hashable) -> _Trace:
+    def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
         weights = len(packed.modules), packed.w.dtype, packed.w.device, packed.layout
-        key = (id(self._task), self._shared, weights, tuple(hyper), shapes)
+        key = (id(self._task), self._shared, weights, tuple(work.hyper), shapes)
         task, trace = _TRACES.get(key, (None, None))
         if trace is None:
             task = self._task  # kept with its trace, so that no other task gets its id
-            trace = _Trace(packed, self._loss, self._precision, batch, hyper)
+            trace = _Trace(packed, work)
             while len(_TRACES) >= _KEPT:
                 _TRACES.popitem(last=False)
             _TRACES[key] = task, trace
@@ -96,25 +85,18 @@ class TracedEngine:
 class _Trace:
     """One traced program, and the places of its dropout masks."""
 
-    def __init__(
-        self,
-        packed: Packed,
-        loss: MemberLoss,
-        precision: Precision,
-        batch: Batch,
-        hyper: Mapping[str, Tensor],
-    ) -> None:
+    def __init__(self, packed: Packed, work: Pass) -> None:
         self._sites = Sites()
         model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             before = fingerprint(model)
-            with self._sites.recording(), precision():
-                model(batch.x[0])
+            with self._sites.recording(), work.precision():
+                model(work.batch.x[0])
             if fingerprint(model) != before:
                 raise RecipeError("the model changes its own attributes as it runs")
-            whole = _stacked(model, self._sites, packed, loss, precision, batch, hyper)
-            given = _inputs(packed, batch, hyper)
+            whole = _stacked(model, self._sites, packed, work)
+            given = _inputs(packed, work.batch, work.hyper)
             # Running the program changes buffers in place: these must not be the members'.
             first = len(packed.views)
             for i, buffer in enumerate(packed.stacked.values(), first):
@@ -137,19 +119,11 @@ class _Trace:
         return masks
 
 
-def _stacked(
-    model: nn.Module,
-    sites: Sites,
-    packed: Packed,
-    loss: MemberLoss,
-    precision: Precision,
-    batch: Batch,
-    hyper: Mapping[str, Tensor],
-) -> Traced:
+def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Traced:
     """All members' losses [k] and gradients [k, p] as a function of the tensors of `_inputs`."""
     names = [slot.name for slot in packed.layout.slots]
     others = list(packed.stacked)
-    mixed = batch.y2 is not None
+    mixed, hyper = work.batch.y2 is not None, list(work.hyper)
 
     def member(
         weights: list[Tensor],
@@ -159,10 +133,10 @@ def _stacked(
         masks: list[Tensor],
     ) -> Tensor:
         values = dict(zip(names, weights, strict=True)) | dict(zip(others, rest, strict=True))
-        with sites.using(masks), precision():
+        with sites.using(masks), work.precision():
             output = functional_call(model, values, (data[0],))
         y2, weight = (data[2], data[3]) if mixed else (None, None)
-        return loss(output, data[1], y2, weight, dict(zip(hyper, numbers, strict=True)))
+        return work.loss(output, data[1], y2, weight, dict(zip(hyper, numbers, strict=True)))
 
     counts = [len(names), len(others), 4 if mixed else 2, len(hyper)]
 

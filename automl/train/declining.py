@@ -1,0 +1,79 @@
+"""What cannot train as a pack, found out by doing it: two members, three updates, in float64.
+
+The traced pack and the plain loop must agree there to 1e-8, weights and buffers: rounding is no
+excuse in float64, and what the trace has frozen (a counter, a random number of the model's own)
+shows itself within three updates or raises. A refusal is one line for people.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from automl.recipe import Recipe
+from automl.space.ranges import Value
+from automl.tasks.task import ModelTask
+from automl.train.failures import failure_of
+from automl.train.step import EngineName, Program
+
+_UPDATES = 3
+_AGREES = 1e-8
+
+# What torch says, and what it means; in the order in which they are looked for.
+_WORDS = {
+    "random": "the model draws random numbers outside of nn.Dropout",
+    "data-dependent": "the model's control flow, or a number in it, depends on its data",
+    ".item()": "the model's control flow, or a number in it, depends on its data",
+    "batching rule": "an operation of the model has no vectorized form",
+    "saved tensor hooks": "the model checkpoints its activations",
+    "setup_context": "the model has a torch.autograd.Function of the old style",
+    "sparse": "the model has sparse gradients",
+}
+
+
+def reason_to_decline(task: ModelTask, recipe: Recipe) -> str:
+    """Why recipes like this one must train alone; "" when they can train as packs."""
+    exact = {**recipe.point, "precision": "float64"}
+    try:
+        loop = _trained(task, exact, recipe, "loop")
+    except Exception as error:
+        return f"the model does not train in float64 ({failure_of(error).message})"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            traced = _trained(task, exact, recipe, "traced")
+    except Exception as error:
+        return worded(error)
+    pairs = [(traced.packed.w, loop.packed.w)]
+    pairs += zip(traced.packed.buffers, loop.packed.buffers, strict=True)
+    for a, b in pairs:
+        if not a.is_floating_point():
+            continue
+        # Where the loop itself diverges in three updates there is nothing to compare.
+        distance = (a - b).abs().max() / b.abs().max().clamp_min(1e-12)
+        if torch.isfinite(b).all() and not distance <= _AGREES:
+            return f"vectorized, the model gives other results (by {distance.item():.0e})"
+    return ""
+
+
+def worded(error: BaseException) -> str:
+    """Why a trace failed, in one line for people."""
+    text = str(error)
+    for sign, words in _WORDS.items():
+        if sign in text:
+            return words
+    return failure_of(error).message
+
+
+def _trained(
+    task: ModelTask, point: Mapping[str, Value], recipe: Recipe, engine: EngineName
+) -> Program:
+    recipes = [replace(recipe, point=point, seed=recipe.seed + k) for k in range(2)]
+    program = Program(task, recipes, engine=engine)
+    program.begin(min(_UPDATES, program.total))
+    for _ in range(min(_UPDATES, program.total)):
+        program.step()
+    return program

@@ -1,0 +1,142 @@
+"""How many members train best as one program: measured, once a structure.
+
+    gain(k) = seconds of an update alone / (seconds of a pack's update / k)
+
+Packs of 2, 4, 8 ... members beside a single one, in turns, in CPU time (on a GPU in time), until
+another doubling gains less than a tenth. Fewer members are taken where they are nearly as good.
+Below a gain of 1.15 the answer is: alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from automl.recipe import Recipe
+from automl.records import Packing
+from automl.tasks.task import ModelTask
+from automl.train.declining import reason_to_decline
+from automl.train.failures import failure_of
+from automl.train.step import EngineName, Program
+
+WORTH = 1.15  # below this gain, members train alone
+_DOUBLING = 1.1  # what a doubling must gain to be followed by another
+_NEARLY = 0.95  # of the best gain: fewer members are taken
+_SLOW_SECONDS = 0.05  # of an update alone on a CPU: no pack of such models was seen to pay
+_TIMED_SECONDS = 0.02  # of updates in one measurement, at least
+_TURNS = 3
+
+_FOUND: dict[Hashable, tuple[ModelTask, Packing]] = {}
+
+
+def probed(task: ModelTask, recipe: Recipe, limit: int) -> Packing:
+    """What packs of up to `limit` members are worth for recipes of this one's structure."""
+    key = (id(task), recipe.structure, limit)
+    if key not in _FOUND:
+        _FOUND[key] = task, probe(task, recipe, limit)  # with its task, whose id stays its own
+    return _FOUND[key][1]
+
+
+def probe(task: ModelTask, recipe: Recipe, limit: int, *, whole: bool = False) -> Packing:
+    """Measure; with `whole` all sizes up to `limit`, whatever they gain."""
+    alone = _Runner(task, recipe, 1)
+    alone.measure()  # twice: the first call pays for what is only done once
+    single = alone.measure()
+    rows = [(1, single, peak_mib())]
+    if not whole and single > _SLOW_SECONDS and task.card.device == "cpu":
+        return Packing(
+            1, 1.0, f"an update takes {1000 * single:.0f} ms: too long to gain", _told(rows)
+        )
+    reason = reason_to_decline(task, recipe)
+    if reason:
+        return Packing(1, 1.0, reason, _told(rows))
+    gains: dict[int, float] = {}
+    size = 2
+    while size <= limit:
+        forget_peak()
+        try:
+            pack = _Runner(task, recipe, size)
+            pack.measure()
+            turns = [(alone.measure(), pack.measure()) for _ in range(_TURNS)]
+        except Exception as error:
+            reason = failure_of(error).message  # out of memory, usually: what was there remains
+            break
+        seconds = statistics.median(b for _, b in turns) / size
+        gains[size] = statistics.median(a / b for a, b in turns) * size
+        rows.append((size, seconds, peak_mib()))
+        if not whole and size > 2 and gains[size] < _DOUBLING * gains[size // 2]:
+            break
+        size *= 2
+    best = max(gains.values(), default=0.0)
+    if best < WORTH:
+        text = f"a pack gains {best:.2f} times at best, which is less than {WORTH}"
+        return Packing(1, max(best, 1.0), reason or text, _told(rows))
+    chosen = next(k for k, gain in gains.items() if gain >= _NEARLY * best)
+    return Packing(chosen, gains[chosen], "", _told(rows))
+
+
+def _told(rows: list[tuple[int, float, float]]) -> tuple[tuple[int, float, float], ...]:
+    return tuple((k, float(f"{s:.4g}"), round(m, 1)) for k, s, m in rows)
+
+
+@dataclass
+class _Runner:
+    """A program to be timed."""
+
+    task: ModelTask
+    recipe: Recipe
+    size: int
+
+    def __post_init__(self) -> None:
+        recipes = [replace(self.recipe, seed=self.recipe.seed + k) for k in range(self.size)]
+        engine: EngineName = "loop" if self.size == 1 else "traced"
+        self._program = Program(self.task, recipes, engine=engine)
+        self._program.begin(1)
+        self._program.step()  # traces
+        self._updates = 1
+
+    def measure(self) -> float:
+        """Seconds of one update of all members."""
+        program = self._program
+        while True:
+            program.begin(program.updates + self._updates)
+            began = _seconds(program.device)
+            for _ in range(self._updates):
+                program.step().tolist()
+            taken = _seconds(program.device) - began
+            if taken >= _TIMED_SECONDS:
+                return taken / self._updates
+            self._updates *= 2
+
+
+def _seconds(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()  # another process on this core does not count
+
+
+def peak_mib() -> float:
+    """Peak of this process's memory since `forget_peak`, in MiB; of the GPU's where one is used."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def forget_peak() -> None:
+    """Begin to measure the peak anew, where the system allows it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # then peaks only rise, and those of larger packs still tell

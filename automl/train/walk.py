@@ -1,0 +1,321 @@
+"""Members of one structure on their way from a step to another: train, judge, save, report.
+
+A stop asked for from outside falls between two study steps and evaluates nothing: the segment,
+taken up again, makes the curve that it would have made.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from automl.checkpoints import Store
+from automl.records import Metrics, Progress, Report, Segment, Status
+from automl.tasks.task import ModelTask, Task
+from automl.train.measure import Judged
+from automl.train.step import Program
+
+Tell = Callable[[Progress], None]
+Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
+
+_SAVE_SECONDS = 5.0  # of training between checkpoints inside a segment, written at evaluations
+_CUDA_CHECK_UPDATES = 32  # between looks at the loss on a GPU, each of which waits for it
+
+
+@dataclass
+class Member:
+    """One segment on its way: what its report will say."""
+
+    segment: Segment
+    at: int  # study steps trained
+    furthest: int | None = None  # step of its own checkpoint to go on from
+    curve: list[tuple[int, Metrics]] = field(default_factory=list)
+    seconds: float = 0.0
+    passes: float = 0.0
+    test: Metrics | None = None
+    row: int = 0  # in the program's tensors
+
+    def report(
+        self,
+        task: Task,
+        status: Status,
+        *,
+        message: str = "",
+        traceback: str = "",
+        packed: int = 1,
+    ) -> Report:
+        return Report(
+            trial=self.segment.trial,
+            start=self.segment.start,
+            reached=self.at,
+            status=status,
+            curve=tuple(self.curve),
+            seconds=self.seconds,
+            passes=self.passes,
+            device=task.card.device,
+            memory_mib=peak_memory_mib(task.card.device),
+            test=self.test,
+            message=message,
+            traceback=traceback,
+            packed=packed,
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Segments that walk together: one after the other, or as a program of `size` members."""
+
+    members: list[Member]
+    size: int = 1
+    places: tuple[int, ...] = ()  # of the members, where size > 1
+
+    def apart(self, *, halves: bool) -> list[Group]:
+        """The same segments in smaller groups, from where their checkpoints stand."""
+        if not halves or self.size < 4:
+            return [Group([m]) for m in self.members]
+        half = (self.size + 1) // 2
+        parts: dict[int, list[tuple[Member, int]]] = {}
+        for member, place in zip(self.members, self.places, strict=True):
+            parts.setdefault(place // half, []).append((member, place % half))
+        return [
+            Group([m for m, _ in part], min(half, self.size - i * half), tuple(p for _, p in part))
+            for i, part in parts.items()
+        ]
+
+
+class Walk:
+    """Members of one structure, trained together from where they stand to their stop.
+
+    A pack is a program of `size` slots. Those whose segments have ended (before a crash, by
+    diverging) go on empty-handed: the program stays the same, and so does every bit of the others.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        task: ModelTask,
+        store: Store,
+        *,
+        progress: Tell,
+        stop: Stop,
+        test: bool,
+    ) -> None:
+        self.members = list(group.members)
+        self.reports: list[Report] = []
+        self._size = group.size
+        for k, (member, place) in enumerate(zip(self.members, group.places or (0,), strict=True)):
+            member.row = place if group.size > 1 else k
+        self._task, self._store = task, store
+        self._progress, self._asked = progress, stop
+        self._test = test and task.test is not None
+        first = self.members[0]
+        self._start, self._stop = first.segment.start, first.segment.stop
+        self._at = first.at
+        self._began: float | None = None  # of the time not yet shared out
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(m.row for m in self.members)
+
+    def walk(self) -> None:
+        """Train to the stop, or until no member is left."""
+        tested = all(m.test is not None for m in self.members) or not self._test
+        if self._at == self._stop and tested:
+            self._end(range(len(self.members)), Status.DONE)
+            return
+        self._program = self._made()
+        self._load()
+        self._began = self._saved = time.perf_counter()
+        program = self._program
+        program.begin(program.updates_at(self._stop))
+        cpu = program.device.type == "cpu"
+        for step in range(self._at + 1, self._stop + 1):
+            self._heed()
+            for update in range(program.updates, program.updates_at(step)):
+                if not self.members:
+                    return
+                loss = program.step()
+                if cpu or update % _CUDA_CHECK_UPDATES == 0:
+                    self._check(loss if cpu else program.losses, step)
+            if not self.members:
+                return
+            self._at = step
+            for member in self.members:
+                member.at = step
+                member.passes += program.passes(member.row)
+            if step % self._task.card.eval_steps == 0 or step == self._stop:
+                self._evaluate(step)
+        if self._test and self.members and self.members[0].test is None:
+            with Judged(program) as judged:
+                self._measure_test(judged)
+        self._end(range(len(self.members)), Status.DONE)
+
+    def _made(self) -> Program:
+        recipes = [m.segment.recipe for m in self.members]
+        if self._size == 1:
+            return Program(self._task, recipes)
+        slots = [recipes[0]] * self._size
+        for m in self.members:
+            slots[m.row] = m.segment.recipe
+        return Program(self._task, slots, engine="traced")
+
+    def _load(self) -> None:
+        for m in self.members:
+            source = m.segment.parent or (m.segment.trial, self._start)
+            if m.furthest is not None:
+                source = (m.segment.trial, m.furthest)
+            elif self._start == 0:
+                continue
+            tensors, meta = self._store.load(*source)
+            state = {
+                n.removeprefix("train/"): x for n, x in tensors.items() if n.startswith("train/")
+            }
+            frozen = {
+                n.removeprefix("model/"): x for n, x in tensors.items() if n.startswith("model/")
+            }
+            # Weights that are not trained are in no row; the rest is overwritten just below.
+            self._program.packed.modules[m.row].load_state_dict(frozen)
+            self._program.load(m.row, state, updates=meta["updates"], counted=meta["counted"])
+
+    # Between updates ------------------------------------------------------------------------
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        """Take out the members whose loss is no longer finite."""
+        found = loss.tolist()
+        gone = [k for k, m in enumerate(self.members) if not math.isfinite(found[m.row])]
+        if gone:
+            self._diverge(gone, step)
+
+    def _diverge(self, gone: Sequence[int], step: int) -> None:
+        for k in gone:
+            self.members[k].at = step
+        self._end(gone, Status.DIVERGED, message=f"not finite at step {step}")
+
+    def _heed(self) -> None:
+        """Stop the members that were asked to, with a checkpoint of where they stand."""
+        asked = self._asked()
+        if not asked:
+            return
+        stopped = [k for k, m in enumerate(self.members) if m.segment.trial in asked]
+        if not stopped:
+            return
+        self._spend()
+        if self._at > self._start:
+            with Judged(self._program):
+                kept = {k: self._program.packed.state(self.members[k].row) for k in stopped}
+            for k in stopped:
+                self._save(k, kept[k])
+        self._end(stopped, Status.STOPPED)
+
+    def _end(self, members: Collection[int], status: Status, *, message: str = "") -> None:
+        """Report these members and go on with the others."""
+        self._spend()
+        self.reports += [
+            self.members[k].report(self._task, status, message=message, packed=self._size)
+            for k in members
+        ]
+        rest = [k for k in range(len(self.members)) if k not in members]
+        self.members = [self.members[k] for k in rest]
+        if rest and self._size == 1:
+            for row, member in enumerate(self.members):
+                member.row = row
+            self._program.keep(rest)
+            self._program.begin(self._program.updates_at(self._stop))
+
+    def _spend(self) -> None:
+        if self._began is None:
+            return
+        began, self._began = self._began, time.perf_counter()
+        for member in self.members:
+            member.seconds += (self._began - began) / len(self.members)
+
+    # Evaluations ----------------------------------------------------------------------------
+
+    def _evaluate(self, step: int) -> None:
+        program, last = self._program, step == self._stop
+        sums = program.losses.tolist()
+        finite = torch.isfinite(program.packed.w).all(dim=1).tolist()
+        gone = [
+            k
+            for k, m in enumerate(self.members)
+            if not (finite[m.row] and math.isfinite(sums[m.row]))
+        ]
+        if gone:
+            self._diverge(gone, step)
+            if not self.members:
+                return
+            sums = program.losses.tolist()
+        save = last or time.perf_counter() - self._saved > _SAVE_SECONDS
+        with Judged(program) as judged:
+            valid = judged.metrics(self._task.valid, "val", self.places)
+            if self._test and last:
+                self._measure_test(judged)
+            kept = [program.packed.state(row) if save else {} for row in self.places]
+        counted = program.counted
+        if step % self._task.card.eval_steps == 0:
+            # Only on the grid: a rung between its points leaves the later train/loss as it was.
+            program.losses.zero_()
+            program.counted = 0
+        metric = f"val/{self._task.card.metric}"
+        rates = program.lr()
+        for k, m in enumerate(self.members):
+            metrics, lr = {**valid[k]}, rates[m.row]
+            if counted:
+                metrics["train/loss"] = sums[m.row] / counted
+            if not math.isnan(lr):
+                metrics["lr"] = lr
+            if math.isfinite(metrics.get(metric, math.nan)):
+                m.curve.append((step, metrics))
+                self._progress(Progress(m.segment.trial, step, metrics))
+        gone = [
+            k for k in range(len(self.members)) if not math.isfinite(valid[k].get(metric, math.nan))
+        ]
+        self._spend()
+        if save:
+            for k in range(len(self.members)):
+                if k not in gone:
+                    self._save(k, kept[k])
+            self._saved = time.perf_counter()
+        if last:
+            self._began = None  # the report says what the checkpoint says
+        if gone:
+            self._diverge(gone, step)
+
+    def _measure_test(self, judged: Judged) -> None:
+        assert self._task.test is not None
+        found = judged.metrics(self._task.test, "test", self.places)
+        for m, metrics in zip(self.members, found, strict=True):
+            m.test = metrics
+
+    def _save(self, k: int, model: dict[str, Tensor]) -> None:
+        program, m = self._program, self.members[k]
+        trial, step = m.segment.trial, self._at
+        tensors = {f"model/{n}": x for n, x in model.items()}
+        tensors |= {f"train/{n}": x for n, x in program.state(m.row).items()}
+        meta = {
+            "recipe_key": m.segment.recipe.key,
+            "start": self._start,
+            "updates": program.updates,
+            "counted": program.counted,
+            "curve": m.curve,
+            "seconds": m.seconds,
+            "passes": m.passes,
+            "test": m.test,
+        }
+        self._store.save(trial, step, tensors, meta)
+        for old in self._store.steps(trial):
+            if self._start < old < step:
+                self._store.delete(trial, old)
+
+
+def peak_memory_mib(device: str) -> float:
+    """Peak of this process, or of its share of the GPU, in MiB."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
