@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,10 @@ from automl.methods.torch_optimizer import TorchOptimizer
 from automl.registry import family
 from automl.space.ranges import Value
 
+from .libraries import exact, reference
 from .tiny_problem import LAYOUT, OwnDraws, Run, network, values_at, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.txt"
-# What the libraries call our hyperparameters.
-KEYWORDS = {
-    "lr": "lr",
-    "wd": "weight_decay",
-    "eps": "eps",
-    "alpha": "alpha",
-    "momentum": "momentum",
-    "nesterov": "nesterov",
-    "warmup_steps": "warmup_steps",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -49,33 +39,6 @@ def _row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 
 
-def _reference(
-    path: str, values: dict[str, Any], parameters: list[Tensor]
-) -> list[torch.optim.Optimizer]:
-    """The class at `path` over LAYOUT's slots; matrices are decayed, vectors are not."""
-    module, _, cls = path.rpartition(".")
-    make = getattr(importlib.import_module(module), cls)
-    keywords = {KEYWORDS[n]: v for n, v in values.items() if n in KEYWORDS}
-    betas = {"betas": (values["b1"], values["b2"])} if "b1" in values else {}
-    if path == "torch.optim.Muon":  # takes hidden matrices only; the rest is AdamW's
-        adamw = {"lr": values["lr"], "weight_decay": values["wd"], "eps": 1e-8, **betas}
-        rest = _reference_groups(parameters[2:], adamw)
-        return [
-            make(parameters[:2], adjust_lr_fn="match_rms_adamw", **keywords),
-            torch.optim.AdamW(rest),
-        ]
-    return [make(_reference_groups(parameters, {**keywords, **betas}))]
-
-
-def _reference_groups(parameters: list[Tensor], keywords: dict[str, Any]) -> list[dict[str, Any]]:
-    matrices = [p for p in parameters if p.ndim >= 2]
-    vectors = [p for p in parameters if p.ndim < 2]
-    return [
-        {"params": matrices, **keywords},
-        {"params": vectors, **keywords, "weight_decay": 0.0},
-    ]
-
-
 @pytest.mark.parametrize("name", family("optimizer").names())
 @settings(derandomize=True, deadline=None, phases=[Phase.generate], max_examples=6)
 @given(data=st.data())
@@ -86,25 +49,23 @@ def test_every_step_equals_the_reference(name: str, data: st.DataObject) -> None
     values: dict[str, Any] = values_at(stages, unit)
     w = weights()
     parameters = [LAYOUT.view(w, s)[0].clone().requires_grad_() for s in LAYOUT.slots]
-    state, hyper = method.init(w, LAYOUT), hyper_tensors([values], dtype=w.dtype)
+    state, hyper = method.init(w, LAYOUT), hyper_tensors([{"factor": 1.0, **values}], dtype=w.dtype)
     generator = torch.Generator().manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        # torch's Newton-Schulz rounds to bfloat16; here it keeps the float64 of the comparison.
-        patch.setattr(Tensor, "bfloat16", Tensor.clone)
-        references = _reference(method.reference, values, parameters)
-        for reference in references:
-            getattr(reference, "train", lambda: None)()
+    with exact():
+        references = reference(method.reference, values, parameters)
+        for other in references:
+            getattr(other, "train", lambda: None)()
         for t in range(1, 21):
             g = torch.randn(w.shape, generator=generator, dtype=w.dtype) * 10.0 ** (-t / 5)
             for p, s in zip(parameters, LAYOUT.slots, strict=True):
                 p.grad = LAYOUT.view(g, s)[0].clone()
-            for reference in references:
-                reference.step()
+            for other in references:
+                other.step()
             method.step(w, g, state, hyper, torch.full((1, 1), t, dtype=w.dtype), LAYOUT)
             expected = torch.cat([p.detach().reshape(1, -1) for p in parameters], 1)
             assert (w - expected).abs().max() <= 1e-9 * expected.abs().max()
-    for reference in references:
-        getattr(reference, "eval", lambda: None)()
+    for other in references:
+        getattr(other, "eval", lambda: None)()
     if method.evaluated is not None:
         expected = torch.cat([p.detach().reshape(1, -1) for p in parameters], 1)
         x = method.evaluated(w, state, hyper)
