@@ -68,6 +68,8 @@ def architectures() -> Iterator[tuple[str, str, dict[str, Value]]]:
             small["depth"] = 1
         if "dropout" in method.ranges:
             small["dropout"] = 0.3
+        if "drop_path" in method.ranges:
+            small["drop_path"] = 0.3
         norms = getattr(method.ranges.get("norm"), "options", [None])
         for kind in method.kinds:
             for norm in norms:
