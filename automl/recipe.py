@@ -110,7 +110,7 @@ def _free(name: str, value: Value) -> bool:
     if stage in _OWN_METHODS:
         return True
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and bool(rest) and (stage in _OWN_NUMBERS or "dropout" in rest[-1])
+    return number and bool(rest) and (stage in _OWN_NUMBERS or "drop" in rest[-1])
 
 
 def _digest(data: Mapping[str, Any]) -> str:

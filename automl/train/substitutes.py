@@ -7,7 +7,7 @@ BatchNorm      one call for all members, their channels side by side; vmap's own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,27 +57,41 @@ class Sites:
     @staticmethod
     def draw(layer: nn.Module, ones: Tensor, mask: Tensor) -> None:
         """Fill `mask` with what `layer` multiplies its input with; torch draws as for the input."""
-        rate = layer.p
-        assert isinstance(rate, float | int)
-        mask.copy_(_DROPOUTS[type(layer)](ones, float(rate), True))
+        mask.copy_(_DROPOUTS[type(layer)](ones, _rate(layer), True))
+
+
+def _rate(layer: nn.Module) -> float:
+    rate = layer.p
+    assert isinstance(rate, float | int)
+    return float(rate)
 
 
 class _Masked(nn.Module):
-    def __init__(self, name: str, sites: Sites) -> None:
+    def __init__(self, name: str, sites: Sites, rate: float) -> None:
         super().__init__()
         self._name, self._sites = name, sites
+        self.p = rate  # a model may skip a layer whose rate is 0
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._sites.apply(self._name, x)
+        return self._sites.apply(self._name, x) if self.p else x
 
 
-def substituted(model: nn.Module, sites: Sites) -> nn.Module:
-    """The model, changed in place: its layers of the kinds above replaced."""
+def dropout_rates(models: Sequence[nn.Module]) -> dict[str, float]:
+    """The largest rate of each dropout layer among models of one structure."""
+    names = [n for n, m in models[0].named_modules() if type(m) in _DROPOUTS]
+    return {n: max(_rate(m.get_submodule(n)) for m in models) for n in names}
+
+
+def substituted(model: nn.Module, sites: Sites, rates: Mapping[str, float]) -> nn.Module:
+    """The model, changed in place: its layers of the kinds above replaced.
+
+    Dropout layers of rate 0 among all members (`dropout_rates`) are left out.
+    """
     for name, layer in list(model.named_modules()):
         if type(layer) in _DROPOUTS:
             parent, _, last = name.rpartition(".")
             if name:
-                setattr(model.get_submodule(parent), last, _Masked(name, sites))
+                setattr(model.get_submodule(parent), last, _Masked(name, sites, rates[name]))
         elif type(layer) in _NORMS and layer.momentum is not None:
             layer.__class__ = _SideBySide  # its weights and buffers keep their names
     return model

@@ -31,7 +31,7 @@ from automl.train.fingerprint import fingerprint
 from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
-from automl.train.substitutes import Sites, substituted
+from automl.train.substitutes import Sites, dropout_rates, substituted
 
 _KEPT = 32  # traces; each holds a list of operations, no tensors of the size of the weights
 
@@ -54,7 +54,9 @@ class TracedEngine:
         first, *others = (fingerprint(m) for m in packed.modules)
         if any(other != first for other in others):
             raise RecipeError("members of a pack differ in their models")
-        self._task, self._shared = task, (structure, first)
+        self._rates = dropout_rates(packed.modules)
+        dropping = tuple(name for name, rate in self._rates.items() if rate)
+        self._task, self._shared = task, (structure, first, dropping)
         self._made: dict[Hashable, _Trace] = {}
 
     def __call__(self, work: Pass) -> tuple[Tensor, Tensor]:
@@ -74,7 +76,7 @@ class TracedEngine:
         task, trace = _TRACES.get(key, (None, None))
         if trace is None:
             task = self._task  # kept with its trace, so that no other task gets its id
-            trace = _Trace(packed, work)
+            trace = _Trace(packed, work, self._rates)
             while len(_TRACES) >= _KEPT:
                 _TRACES.popitem(last=False)
             _TRACES[key] = task, trace
@@ -85,9 +87,9 @@ class TracedEngine:
 class _Trace:
     """One traced program, and the places of its dropout masks."""
 
-    def __init__(self, packed: Packed, work: Pass) -> None:
+    def __init__(self, packed: Packed, work: Pass, rates: Mapping[str, float]) -> None:
         self._sites = Sites()
-        model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites)
+        model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites, rates)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             before = fingerprint(model)

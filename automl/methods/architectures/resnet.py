@@ -37,12 +37,12 @@ class ResnetBlock(nn.Module):
         torch.nn.init.zeros_(self.branch[-1].weight)  # type: ignore[arg-type]
         same = channels == out and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
-        self.kept, self.drops = nn.Dropout(drop), drop > 0
+        self.kept = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut: Tensor = self.shortcut(x)
         branch: Tensor = self.branch(x)
-        if self.drops:
+        if self.kept.p:
             branch = branch * self.kept(branch.new_ones(len(x), 1, 1, 1))
         return shortcut + branch
 

@@ -34,7 +34,7 @@ class TransformerBlock(nn.Module):
         self.wide = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
         self.drop = nn.Dropout(dropout)
-        self.kept, self.drops = nn.Dropout(drop), drop > 0
+        self.kept = nn.Dropout(drop)
 
     def forward(self, h: Tensor) -> Tensor:
         h = h + self.passed(self.attended(h))
@@ -51,7 +51,7 @@ class TransformerBlock(nn.Module):
 
     def passed(self, branch: Tensor) -> Tensor:
         """The branch [b, t, width], left out for some samples in training."""
-        if not self.drops:
+        if not self.kept.p:
             return branch
         out: Tensor = branch * self.kept(branch.new_ones(len(branch), 1, 1))
         return out
