@@ -54,8 +54,10 @@ class TorchOptimizer(torch.optim.Optimizer):
         w = _row(self._parameters)
         g = _row([torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters])
         state = self._state(w)
-        t = state["t"].add_(1)
-        self._method.step(w, g, state, self._hyper(w), t, self._layout)
+        t, hyper = state["t"].add_(1), dict(self._hyper(w))
+        if self._method.draw is not None:
+            hyper |= self._method.draw(self._layout, _Random(int(t), w))
+        self._method.step(w, g, state, hyper, t, self._layout)
         torch._foreach_copy_(self._parameters, self._split(w))
         return loss
 
@@ -82,6 +84,27 @@ class TorchOptimizer(torch.optim.Optimizer):
 
     def _split(self, w: Tensor) -> list[Tensor]:
         return [self._layout.view(w, slot)[0] for slot in self._layout.slots]
+
+
+class _Random:
+    """Random numbers of one step, the same in every run of as many steps."""
+
+    def __init__(self, step: int, like: Tensor) -> None:
+        self._generator = torch.Generator().manual_seed(step)
+        self._device = like.device
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(1, *shape, generator=self._generator).to(self._device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(1, *shape, generator=self._generator).to(self._device)
+
+    def permutation(self, n: int) -> Tensor:
+        return torch.randperm(n, generator=self._generator)[None].to(self._device)
+
+    def beta(self, alpha: Tensor) -> Tensor:
+        pair = torch._standard_gamma(alpha.cpu().expand(1, 2), generator=self._generator)
+        return (pair[:, :1] / pair.sum()).to(self._device)
 
 
 def _row(tensors: list[Tensor]) -> Tensor:

@@ -127,6 +127,8 @@ class Trainer:
                 hyper = at.hyper | factor
                 at.apply(g, self.w, at.state, hyper, t, self.layout, self.random)
             at = self.optimizer
+            if at.draw is not None:
+                scheduled |= at.draw(self.layout, self.random)
             at.step(self.w, g, at.state, scheduled, t, self.layout)
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))

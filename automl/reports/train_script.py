@@ -41,7 +41,7 @@ _FUNCTIONS = {
     "loss": ("value",),
     "gradient": ("init", "compute"),
     "transform": ("init", "apply"),
-    "optimizer": ("init", "step", "evaluated"),
+    "optimizer": ("init", "step", "evaluated", "draw"),
     "schedule": ("factor", "momentum"),
     "averaging": ("init", "update", "evaluated"),
 }

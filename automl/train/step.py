@@ -185,8 +185,10 @@ class Program:
         for i, lane in enumerate(self._optimizers):
             (s,), own_w = lane.stages, lane.take(w)
             hyper = s.hyper | self._timetable.given(i, update)
-            make = cast(Optimizer, s.method).step
-            make(own_w, lane.take(g), s.state, hyper, lane.take(t), layout)
+            optimizer = cast(Optimizer, s.method)
+            if optimizer.draw is not None:
+                hyper |= optimizer.draw(layout, draws.part(lane.rows))
+            optimizer.step(own_w, lane.take(g), s.state, hyper, lane.take(t), layout)
             lane.put(w, own_w)
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)

@@ -7,7 +7,7 @@ no paper asks for, is set to nothing: an epsilon in a place of its own, a switch
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 import pytorch_optimizer
 import torch
 from torch import Tensor
+
+from .plain_optimizers import PLAIN, PlainOptimizer
 
 Values = Mapping[str, Any]
 
@@ -40,12 +42,21 @@ _MORE: dict[str, Callable[[Values], dict[str, Any]]] = {
         "t_alpha_beta3": v["warmup_steps"],
         "warmup_steps": None,
     },
+    "pytorch_optimizer.MARS": lambda v: {"optimize_1d": True},
+    "torch.optim.Adafactor": lambda v: {"beta2_decay": -v["decay"], "eps": (None, 1e-3)},
     "pytorch_optimizer.Prodigy": lambda v: {"safeguard_warmup": True},
 }
 
 
-def reference(path: str, values: Values, parameters: list[Tensor]) -> list[torch.optim.Optimizer]:
-    """The class at `path` over the parameters, ours in meaning; two classes where it needs two."""
+def reference(
+    name: str, path: str, values: Values, parameters: list[Tensor]
+) -> list[torch.optim.Optimizer]:
+    """The class at `path` over the parameters, two where it needs two.
+
+    Without a path, our own second telling of the optimizer `name`.
+    """
+    if not path:
+        return [PlainOptimizer(PLAIN[name], values, parameters)]
     module, _, cls = path.rpartition(".")
     make = getattr(importlib.import_module(module), cls)
     keywords = {_KEYWORDS[n]: v for n, v in values.items() if n in _KEYWORDS}
@@ -60,6 +71,9 @@ def reference(path: str, values: Values, parameters: list[Tensor]) -> list[torch
         keywords |= betas
     if path in _MORE:
         keywords |= _MORE[path](values)
+    if path == "pytorch_optimizer.Magma":
+        more = {n: values[n] for n in ("mask_prob", "tau")}
+        return [make(torch.optim.AdamW(_groups(parameters, keywords)), **more)]
     given = {n: v for n, v in keywords.items() if v is not None}
     return [make(_groups(parameters, given))]
 
@@ -74,13 +88,25 @@ def _groups(parameters: list[Tensor], keywords: dict[str, Any]) -> list[dict[str
 
 
 @contextmanager
-def exact() -> Iterator[None]:
-    """Within it the libraries compute in float64 throughout, and by the papers alone."""
+def exact(coin: Sequence[Tensor] = ()) -> Iterator[None]:
+    """Within it the libraries compute in float64 throughout, and by the papers alone.
+
+    What they draw of torch.bernoulli, one number a call, comes from `coin`, uniform in [0, 1).
+    """
+
+    drawn = 0
+
+    def bernoulli(p: Tensor) -> Tensor:
+        nonlocal drawn
+        drawn += 1
+        return (coin[0][(drawn - 1) % len(coin[0])] < p).to(p.dtype)
+
     base = pytorch_optimizer.base.optimizer.BaseOptimizer
     before = torch.get_default_dtype()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "bfloat16", Tensor.clone)  # torch's Newton-Schulz rounds to it
-        patch.setattr(Tensor, "float", Tensor.clone)
+        patch.setattr(Tensor, "float", Tensor.double)
+        patch.setattr(torch, "bernoulli", bernoulli)
         # 1e-15 under the root, beside eps outside of it.
         for function in (base.apply_ams_bound, base.apply_ams_bound_foreach):
             patch.setattr(function, "__defaults__", (0.0,))

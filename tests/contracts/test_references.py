@@ -52,17 +52,21 @@ def test_every_step_equals_the_reference(name: str, data: st.DataObject) -> None
     parameters = [LAYOUT.view(w, s)[0].clone().requires_grad_() for s in LAYOUT.slots]
     state, hyper = method.init(w, LAYOUT), hyper_tensors([{"factor": 1.0, **values}], dtype=w.dtype)
     generator = torch.Generator().manual_seed(0)
-    with exact():
-        references = reference(method.reference, values, parameters)
+    coin = list[Tensor]()  # what both sides draw
+    with exact(coin):
+        references = reference(name, method.reference, values, parameters)
         for other in references:
             getattr(other, "train", lambda: None)()
         for t in range(1, 21):
             g = torch.randn(w.shape, generator=generator, dtype=w.dtype) * 10.0 ** (-t / 5)
             for p, s in zip(parameters, LAYOUT.slots, strict=True):
                 p.grad = LAYOUT.view(g, s)[0].clone()
+            drawn = method.draw(LAYOUT, OwnDraws([0], [t])) if method.draw else {}
+            coin[:] = [u.flatten() for u in drawn.values()]
             for other in references:
                 other.step()
-            method.step(w, g, state, hyper, torch.full((1, 1), t, dtype=w.dtype), LAYOUT)
+            step = torch.full((1, 1), t, dtype=w.dtype)
+            method.step(w, g, state, {**hyper, **drawn}, step, LAYOUT)
             expected = torch.cat([p.detach().reshape(1, -1) for p in parameters], 1)
             assert (w - expected).abs().max() <= 1e-9 * expected.abs().max()
     for other in references:

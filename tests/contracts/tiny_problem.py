@@ -131,7 +131,8 @@ class Run:
         loss, g = gradient.compute(self._closure, w, states["gradient"], hyper, self.t)
         draws = OwnDraws(self.seeds, [int(t) for t in self.t])
         transform.apply(g, w, states["transform"], hyper, self.t, self.layout, draws)
-        optimizer.step(w, g, states["optimizer"], hyper, self.t, self.layout)
+        drawn = optimizer.draw(self.layout, draws) if optimizer.draw else {}
+        optimizer.step(w, g, states["optimizer"], {**hyper, **drawn}, self.t, self.layout)
         horizon = torch.full_like(self.t, HORIZON)
         averaging.update(w, states["averaging"], hyper, self.t, horizon)
         return loss
