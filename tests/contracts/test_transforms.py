@@ -178,3 +178,69 @@ def test_coupled_decay_is_that_of_torchs_sgd() -> None:
     torch.optim.SGD([p], lr=0.1, weight_decay=0.01).step()
     found = applied("coupled_decay", g, w, decay=0.01, embeddings=1, vectors=1)
     torch.testing.assert_close(w - 0.1 * found, p.detach())
+
+
+def test_adagc_before_adamw_is_that_of_pytorch_optimizer() -> None:
+    # 130 steps: the library's warmup ends at 100. One gradient in ten is a spike. The library's
+    # length of the whole gradient is a float32.
+    class_of: Any = importlib.import_module("pytorch_optimizer").AdaGC
+    method, w = transform("adagc"), random_row(0)
+    values = {"lambda_rel": 1.2, "beta": 0.9}
+    hyper, state = hyper_tensors([values], dtype=w.dtype), method.init(w, LAYOUT)
+    parameters = [x.clone().requires_grad_() for x in slots(w).values()]
+    own = [x.detach().clone().requires_grad_() for x in parameters]
+    library = class_of(parameters, weight_decay=0.0, foreach=False, **values)
+    adamw = torch.optim.AdamW(own, weight_decay=0.0)
+    for t in range(1, 131):
+        g = random_row(t) * (30.0 if t % 10 == 0 else 0.1)
+        step = torch.full((1, 1), float(t), dtype=w.dtype)
+        for p, x in zip(parameters, slots(g).values(), strict=True):
+            p.grad = x.clone()
+        method.apply(g, w, state, hyper, step, LAYOUT, OwnDraws([0], [t]))
+        for p, x in zip(own, slots(g).values(), strict=True):
+            p.grad = x.clone()
+        library.step()
+        adamw.step()
+        for p, q in zip(parameters, own, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-8)
+
+
+def test_gradient_stabilizer_before_adam_is_the_librarys_without_its_other_parts() -> None:
+    # theta = 0: the limit on single entries is then the largest of them, and limits nothing.
+    class_of: Any = importlib.import_module("pytorch_optimizer").StableSPAM
+    method, w = transform("gradient_stabilizer"), random_row(0)
+    hyper = hyper_tensors([{"gamma1": 0.7, "gamma2": 0.9}], dtype=w.dtype)
+    state = method.init(w, LAYOUT)
+    parameters = [x.clone().requires_grad_() for x in slots(w).values()]
+    own = [x.detach().clone().requires_grad_() for x in parameters]
+    library, adam = class_of(parameters, theta=0.0), torch.optim.Adam(own)
+    for t in range(1, 21):
+        g = random_row(t) * (1000.0 if t == 10 else 0.1)
+        step = torch.full((1, 1), float(t), dtype=w.dtype)
+        for p, x in zip(parameters, slots(g).values(), strict=True):
+            p.grad = x.clone()
+        method.apply(g, w, state, hyper, step, LAYOUT, OwnDraws([0], [t]))
+        for p, x in zip(own, slots(g).values(), strict=True):
+            p.grad = x.clone()
+        library.step()
+        adam.step()
+        for p, q in zip(parameters, own, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e8])
+def test_gradient_stabilizer_brings_every_spike_to_one_length(size: float) -> None:
+    # After long steady norms of 1: a^ = .7 + .3*size and b^ = .9 + .1*size^2; the limit is .949.
+    expected = (0.7 + 0.3 * size) / math.sqrt(0.9 + 0.1 * size**2)
+    method, g = transform("gradient_stabilizer"), random_row(0)
+    hyper = hyper_tensors([{"gamma1": 0.7, "gamma2": 0.9}], dtype=g.dtype)
+    state = method.init(g, LAYOUT)
+    for x in slots(g).values():
+        x.div_(x.norm())
+    for t in range(1, 201):
+        out = g * (size if t == 200 else 1.0)
+        step = torch.full((1, 1), float(t), dtype=g.dtype)
+        method.apply(out, g, state, hyper, step, LAYOUT, OwnDraws([0], [t]))
+        if t == 199:
+            assert all(float(x.norm()) == pytest.approx(1) for x in slots(out).values())
+    assert all(float(x.norm()) == pytest.approx(expected) for x in slots(out).values())
