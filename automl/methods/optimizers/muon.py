@@ -77,7 +77,7 @@ METHOD = Optimizer(
     # wd multiplies lr, as AdamW's does. b1 and b2 serve the few weights that are no hidden matrix;
     # .95 of Muon's own language models, .999 of everyone else's AdamW.
     ranges={
-        "lr": Float(1e-4, 3e-2, log=True, default=3e-3),
+        "lr": Float(1e-5, 1e-1, log=True, default=3e-3),
         "wd": Float(1e-3, 0.5, log=True, default=1e-2),
         "momentum": Float(0.8, 0.98, default=0.95),
         "b1": Float(0.8, 0.98, default=0.9),

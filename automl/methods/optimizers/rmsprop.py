@@ -39,7 +39,7 @@ METHOD = Optimizer(
     init=rmsprop_init,
     step=rmsprop_step,
     ranges={
-        "lr": Float(1e-5, 1e-2, log=True, default=1e-3),
+        "lr": Float(1e-5, 1e-1, log=True, default=1e-3),
         "alpha": Float(0.9, 0.999, default=0.99),
         "momentum": Float(0.0, 0.9, default=0.0),
         "eps": Float(1e-10, 1e-3, log=True, default=1e-8),

@@ -61,7 +61,7 @@ METHOD = Optimizer(
     pins=("schedule",),
     # b1 up to .98 as in the paper. warmup_steps = 1 is no warmup.
     ranges={
-        "lr": Float(1e-4, 1e-1, log=True, default=3e-3),
+        "lr": Float(3e-5, 3e-1, log=True, default=3e-3),
         "wd": Float(1e-4, 0.5, log=True, default=1e-2),
         "b1": Float(0.8, 0.98, default=0.9),
         "b2": Float(0.9, 0.9999, default=0.999),
