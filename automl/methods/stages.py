@@ -191,7 +191,7 @@ class Optimizer(Method):
     step: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout], None]
     init: Callable[[Tensor, Layout], State] = _no_state
     buffers: float  # of state, per weight
-    reference: str
+    reference: str = ""
     evaluated: Callable[[Tensor, State, Hyper], Tensor] | None = None
     draw: Callable[[Layout, Draws], dict[str, Tensor]] | None = None
     passes: float = 1
