@@ -70,3 +70,21 @@ def test_shampoo_has_the_length_of_adams_step_and_is_adam_before_its_first_refre
             torch.testing.assert_close(a.norm(), b.norm())
             turned = t >= 4 and s.role == "matrix"
             assert torch.allclose(a, b, atol=1e-9) is not turned
+
+
+def test_soap_is_that_of_pytorch_optimizer() -> None:
+    keywords = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.95), "shampoo_beta": 0.8}
+    given = {"lr": 0.01, "wd": 0.1, "b1": 0.9, "b2": 0.95, "b3": 0.8}
+    # Without refresh to rounding; with it to 1e-4: their QR is float32's.
+    for every, tolerance in ((50, 1e-10), (3, 1e-4)):
+        pairs = _both(
+            "soap",
+            "SOAP",
+            {**given, "every": every},
+            {**keywords, "precondition_frequency": every},
+            20,
+        )
+        assert pairs[0][0].abs().max() == 0
+        for ours, theirs in pairs:
+            # Their decay spares no vector; ours does.
+            torch.testing.assert_close(ours[:70], theirs[:70], rtol=0, atol=0.01 * tolerance)
