@@ -126,6 +126,47 @@ first of a step passes statistics=False: running statistics of batch norm stay a
 """
 
 
+@dataclass(frozen=True)
+class LayerLook:
+    """What went into a linear layer or convolution, and how the summed loss leans on its output.
+
+    n samples, t positions of each that share a label (places of an image; else 1). The gradient
+    of sample i by the layer's matrix [r, c] is the sum over t of slopes[:, i, t] inputs[:, i, t]^T.
+    """
+
+    inputs: Tensor  # [k, n, t, c]
+    slopes: Tensor  # [k, n, t, r]
+
+
+class Looks(Protocol):
+    """More looks at a step's batch, for an optimizer that asks: at weights x [k, p] of its choice.
+
+    The present weights stay as they are, so do running statistics of batch norm, and every look of
+    a step drops the same units. The trainer counts what it costs; budgets pay for it.
+    """
+
+    draws: Draws
+    labels: int  # of one member, whose mean the loss is: samples, or tokens
+
+    def loss(self, x: Tensor) -> Tensor:
+        """[k]; a third of a pass."""
+
+    def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """loss [k], gradient [k, p]; one pass."""
+
+    def product(self, x: Tensor, v: Tensor) -> Tensor:
+        """The loss's Hessian at x, times v [k, p]; three passes."""
+
+    def sampled(self, x: Tensor) -> Tensor:
+        """Gradient [k, p] with labels drawn from what the model itself expects; one pass."""
+
+    def layers(self, x: Tensor) -> dict[str, LayerLook]:
+        """By the name of the weight's slot, under labels drawn as in `sampled`; one pass.
+
+        Layers without such a look (recurrent, grouped, shared, normalizing ...) are absent.
+        """
+
+
 def _no_state(w: Tensor, layout: Layout) -> State:
     return {}
 
@@ -186,15 +227,19 @@ class Optimizer(Method):
     finds in `hyper` by their names. `reference` is the class that the contract test compares with,
     step by step: "torch.optim.AdamW", "schedulefree.AdamWScheduleFree"; empty where no library has
     the optimizer and the tests tell it a second time.
+
+    An optimizer that `looks` gets a `Looks` as the last argument of its step, and may look at
+    the loss as often as it needs; `passes` is then what a step costs on average at the defaults.
     """
 
-    step: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout], None]
+    step: Callable[..., None]
     init: Callable[[Tensor, Layout], State] = _no_state
     buffers: float  # of state, per weight
     reference: str = ""
     evaluated: Callable[[Tensor, State, Hyper], Tensor] | None = None
     draw: Callable[[Layout, Draws], dict[str, Tensor]] | None = None
     passes: float = 1
+    looks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

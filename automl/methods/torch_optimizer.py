@@ -36,6 +36,8 @@ class TorchOptimizer(torch.optim.Optimizer):
         for given in hyper:
             if given not in method.ranges:
                 raise MethodError(f"{name} has no '{given}'{nearest(given, method.ranges)}")
+        if method.looks:
+            raise MethodError(f"{name} looks at the loss on its own; torch's step() cannot tell it")
         defaults = {n: r.default for n, r in method.ranges.items()} | hyper
         super().__init__(list(params), defaults)
         if len(self.param_groups) > 1:

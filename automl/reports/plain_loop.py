@@ -129,10 +129,37 @@ class Trainer:
             at = self.optimizer
             if at.draw is not None:
                 scheduled |= at.draw(self.layout, self.random)
-            at.step(self.w, g, at.state, scheduled, t, self.layout)
+            given = [self.w, g, at.state, scheduled, t, self.layout]
+            if at.looks is not None:
+                given.append(self.looks(batch, update))
+            at.step(*given)
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
         return loss  # type: ignore[no-any-return]
+
+    def looks(self, batch: Batch, update: int) -> Any:
+        """More looks at the step's batch, for an optimizer that asks."""
+
+        def loss(
+            k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
+        ) -> Tensor:
+            value = self.sample_loss(output, y)
+            if y2 is not None and weight is not None:
+                value = weight * value + (1 - weight) * self.sample_loss(output, y2)
+            return value.mean()
+
+        return self.optimizer.looks(
+            [self.model],
+            [self.w[0]],
+            self.layout,
+            batch,
+            loss=loss,
+            begin=lambda k: torch.manual_seed(update),  # all looks of a step drop the same units
+            precision=lambda: torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+            ),
+            draws=self.random,
+        )
 
     def next_batch(self) -> Batch:
         """The next samples: epoch after epoch in new orders, without a gap between them."""
@@ -150,6 +177,7 @@ class Trainer:
         return output.float() if half else output  # type: ignore[no-any-return]
 
     def sample_loss(self, output: Tensor, target: Tensor) -> Tensor:
+        output = output.float() if output.dtype == torch.bfloat16 else output
         hyper = {name: value[0, 0] for name, value in self.loss.hyper.items()}
         return self.loss.value(output, target, hyper)  # type: ignore[no-any-return]
 

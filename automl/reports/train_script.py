@@ -24,6 +24,7 @@ from automl.reports.sources import Bundle, Root, bundle, header, root_of
 from automl.space.ranges import Value
 
 _LOOP = "automl.reports.plain_loop"
+_LOOKS = ("automl.train.looks", "BatchLooks")
 _ORDER = (
     "words that the methods share",
     "data",
@@ -224,6 +225,10 @@ def _stages(recipe: Recipe) -> _Stages:
                 if root[0].endswith(f".{name}"):  # else it only borrows the function
                     out.modules[root[0]] = f"{key}: {name}"
                 texts.append(f"{function}={root[1]}")
+            if key == "optimizer":
+                looks = getattr(method, "looks", False)
+                texts.append("looks=BatchLooks" if looks else "looks=None")
+                out.roots += [_LOOKS] if looks else []
             out.code.setdefault(key, []).append(_call("Stage", texts))
     if "optimizer" not in out.code:
         raise MethodError("the recipe names no optimizer")

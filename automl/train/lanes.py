@@ -55,7 +55,8 @@ class Lane:
             x[self.rows] = part
 
     def take_batch(self, batch: Batch) -> Batch:
-        return Batch(self.take(batch.x), self.take(batch.y))
+        mixed = [None if a is None else self.take(a) for a in (batch.y2, batch.weight)]
+        return Batch(self.take(batch.x), self.take(batch.y), *mixed)
 
     def keep(self, members: Sequence[int]) -> Lane | None:
         """The lane in a pack of these members only; None when none of its own is among them."""

@@ -35,6 +35,7 @@ from automl.registry import family
 from automl.tasks.task import ModelTask
 from automl.train.data import Feed
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
+from automl.train.looks import BatchLooks
 from automl.train.loop_engine import LoopEngine, Pass
 from automl.train.packed import Packed
 from automl.train.seeding import KeyedDraws, mix, seed_torch
@@ -94,13 +95,16 @@ class Program:
         self._horizon = torch.full_like(self._t, self.total)
         self.losses = torch.zeros(k, dtype=torch.float64, device=self.device)  # sum since `counted`
         self.counted = 0
+        # Passes of optimizers' own looks, in study steps; whoever counts them sets them to 0.
+        self.looked = torch.zeros(k, dtype=torch.float64)
         self._checked = False
 
     def passes(self, k: int) -> float:
-        """Forward-backward passes of one update of member k."""
-        ((optimizer, _),) = stages_of(self._optimizers, k)
+        """Forward-backward passes of one update of member k, without what `looked` counts."""
+        ((stage, _),) = stages_of(self._optimizers, k)
         gradient = cast(Gradient, self._gradients[0].stages[0].method)
-        return gradient.passes * cast(Optimizer, optimizer.method).passes
+        optimizer = cast(Optimizer, stage.method)
+        return gradient.passes * (1 if optimizer.looks else optimizer.passes)
 
     def updates_at(self, steps: int) -> int:
         """Optimizer updates made after `steps` study steps."""
@@ -188,8 +192,13 @@ class Program:
             optimizer = cast(Optimizer, s.method)
             if optimizer.draw is not None:
                 hyper |= optimizer.draw(layout, draws.part(lane.rows))
-            optimizer.step(own_w, lane.take(g), s.state, hyper, lane.take(t), layout)
+            looks = self._looks(lane, batch, draws) if optimizer.looks else None
+            given = [own_w, lane.take(g), s.state, hyper, lane.take(t), layout]
+            optimizer.step(*given, looks) if looks else optimizer.step(*given)
             lane.put(w, own_w)
+            if looks:
+                share = self.batch_size / self.task.card.batch_size
+                self.looked[lane.rows] += looks.passes * share
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
             for s in lane.stages:
@@ -198,6 +207,27 @@ class Program:
         self.losses += loss
         self.counted += 1
         return loss
+
+    def _looks(self, lane: Lane, batch: Batch, draws: KeyedDraws) -> BatchLooks:
+        """More looks at the step's batch, for the lane's optimizer."""
+        hyper = {n: lane.take(h) for n, h in self._loss_hyper.items()}
+        keys = [mix(self._forward_seeds[r], self.updates) for r in lane.rows]
+
+        def loss(
+            k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
+        ) -> Tensor:
+            return self._mean_loss(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
+
+        return BatchLooks(
+            [self.packed.modules[r] for r in lane.rows],
+            [self.packed.w[r] for r in lane.rows],
+            self.packed.layout,
+            lane.take_batch(batch),
+            loss=loss,
+            begin=lambda k: seed_torch(keys[k], self.device),
+            precision=self.precision,
+            draws=draws.part(lane.rows),
+        )
 
     def _prepared(self, batch: Batch, draws: KeyedDraws) -> Batch:
         """The batch after each member's own augmentation and mixing."""
@@ -342,6 +372,7 @@ class Program:
         self.recipes = [self.recipes[k] for k in rows]
         self.packed.keep(rows)
         self._t, self._horizon, self.losses = self._t[rows], self._horizon[rows], self.losses[rows]
+        self.looked = self.looked[rows]
         for lanes in self._all_lanes():
             lanes[:] = [kept for lane in lanes if (kept := lane.keep(rows)) is not None]
         self._seat()

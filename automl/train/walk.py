@@ -148,7 +148,8 @@ class Walk:
             self._at = step
             for member in self.members:
                 member.at = step
-                member.passes += program.passes(member.row)
+                member.passes += program.passes(member.row) + float(program.looked[member.row])
+            program.looked.zero_()
             if step % self._task.card.eval_steps == 0 or step == self._stop:
                 self._evaluate(step)
         if self._test and self.members and self.members[0].test is None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from automl.methods.stages import Gradient, Optimizer
 from automl.registry import family
 
-from .tiny_problem import BASELINE, LAYOUT, Run, losses, packed, values_at, weights
+from .tiny_problem import BASELINE, LAYOUT, OwnDraws, Run, losses, packed, values_at, weights
 
 METHODS = [(key, name) for key in BASELINE for name in family(key).names()]
 every_method = pytest.mark.parametrize(("key", "name"), METHODS)
@@ -36,6 +36,12 @@ def _no_grad() -> Iterator[None]:
     torch.set_num_threads(1)
     with torch.no_grad():
         yield
+
+
+def _looks(name: str) -> bool:
+    method = family("optimizer").get(name)
+    assert isinstance(method, Optimizer)
+    return method.looks
 
 
 def _draw(data: st.DataObject, stages: dict[str, str]) -> dict[str, float]:
@@ -144,6 +150,20 @@ def test_gradient_counts_its_passes_and_leaves_the_weights(name: str) -> None:
         assert torch.equal(run.w, before)
         assert calls[made:] == [True] + [False] * (len(calls) - made - 1)
     assert len(calls) == pytest.approx(10 * method.passes)
+
+
+@pytest.mark.parametrize("name", [n for n in family("optimizer").names() if _looks(n)])
+def test_looking_optimizer_costs_what_it_declares(name: str) -> None:
+    method = family("optimizer").get(name)
+    assert isinstance(method, Optimizer)
+    run = Run(weights(), [values_at({"optimizer": name})], {"optimizer": name})
+    state, extra = method.init(run.w, LAYOUT), 0.0
+    for t in range(1, 41):
+        looks = run.looks(OwnDraws([0], [t]))
+        _, g = run._closure()
+        method.step(run.w, g, state, run._tensors(), run.t + t, LAYOUT, looks)
+        extra += looks.passes
+    assert 1 + extra / 40 == pytest.approx(method.passes, rel=0.1)
 
 
 @pytest.mark.parametrize("name", family("optimizer").names())

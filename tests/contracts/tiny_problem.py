@@ -7,6 +7,7 @@ Everything carries the leading axis k of members. The golden values belong to th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,6 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from automl.methods.stages import (
     Averaging,
+    Batch,
+    Draws,
     Gradient,
     Hyper,
     Layout,
@@ -26,6 +29,7 @@ from automl.methods.stages import (
     hyper_tensors,
 )
 from automl.registry import Method, family
+from automl.train.looks import BatchLooks
 from automl.train.seeding import KeyedDraws
 
 HORIZON = 40
@@ -132,7 +136,10 @@ class Run:
         draws = OwnDraws(self.seeds, [int(t) for t in self.t])
         transform.apply(g, w, states["transform"], hyper, self.t, self.layout, draws)
         drawn = optimizer.draw(self.layout, draws) if optimizer.draw else {}
-        optimizer.step(w, g, states["optimizer"], {**hyper, **drawn}, self.t, self.layout)
+        given = [w, g, states["optimizer"], {**hyper, **drawn}, self.t, self.layout]
+        if optimizer.looks:
+            given.append(self.looks(draws))
+        optimizer.step(*given)
         horizon = torch.full_like(self.t, HORIZON)
         averaging.update(w, states["averaging"], hyper, self.t, horizon)
         return loss
@@ -140,6 +147,26 @@ class Run:
     def steps(self, n: int) -> Tensor:
         """Losses [n, k], each before its step."""
         return torch.stack([self.step() for _ in range(n)])
+
+    def looks(self, draws: Draws) -> BatchLooks:
+        """The trainer's own, over networks whose weights are the rows of w."""
+        x, y = data(self.w.dtype)
+        modules = [network().to(self.w.dtype) for _ in self.w]
+        for module, row in zip(modules, self.w, strict=True):
+            named = dict(module.named_parameters())
+            for slot in self.layout.slots:
+                named[slot.name].data = self.layout.view(row[None], slot)[0]
+        k = len(modules)
+        return BatchLooks(
+            modules,
+            list(self.w),
+            self.layout,
+            Batch(x.expand(k, -1, -1), y.expand(k, -1)),
+            loss=lambda k, output, y, y2, weight: cross_entropy(output, y),
+            begin=lambda k: None,
+            precision=nullcontext,
+            draws=draws,
+        )
 
     def evaluated(self) -> Tensor:
         """The weights to keep [k, p]."""

@@ -44,6 +44,12 @@ RECIPES: dict[str, dict[str, Value]] = {
         "batch": "feature_noise",
         "batch_size": 8,
     },
+    "sophia, dropout, mixup, smaller batch": {
+        "optimizer": "sophia_g",
+        "optimizer.sophia_g.lr": 1e-2,
+        "batch": "mixup",
+        "batch_size": 8,
+    },
     "muon, larger batch": {"optimizer": "muon", "schedule": "wsd", "batch_size": 24},
 }
 

@@ -65,6 +65,27 @@ def test_sams_second_pass_leaves_running_statistics_as_the_first_made_them() -> 
     assert not torch.equal(plain.packed.w, sam.packed.w)
 
 
+def test_an_optimizer_that_looks_again_packs_with_others_and_is_paid_for() -> None:
+    # Members 0 and 2 do not lie side by side: their weights are a copy while they step.
+    looks: dict[str, Value] = {
+        "optimizer": "sophia_h",
+        "optimizer.sophia_h.every": 2,
+        "precision": "float64",
+    }
+    plain: dict[str, Value] = {**PLAIN, "precision": "float64"}
+    recipes = [Recipe(p, steps=20, seed=s) for s, p in enumerate([looks, plain, looks])]
+    task = small_task()
+    pack, singles = Program(task, recipes), [Program(task, [r]) for r in recipes]
+    for one in (pack, *singles):
+        one.begin(20)
+        for _ in range(4):
+            one.step()
+    for k, single in enumerate(singles):
+        torch.testing.assert_close(pack.packed.w[k], single.packed.w[0], rtol=1e-9, atol=1e-12)
+        assert pack.looked[k] == single.looked[0]
+    assert pack.looked.tolist() == [6.0, 0.0, 6.0]  # two estimates of three passes each
+
+
 def test_judging_an_average_measures_batch_norm_anew_and_restores_all() -> None:
     one = program(RECIPES[SAM_SWA], members=2)
     for _ in range(15):

@@ -118,6 +118,6 @@ METHOD = Optimizer(
     buffers=7.04,
     source="arXiv:2409.11321",
     when="matrices of moderate size; frequent refreshes are affordable",
-    evidence="authors: 40 % fewer steps than AdamW, language models of 360M and 660M weights, large "
-    "batches (not rerun here)",
+    evidence="authors: 40 % fewer steps than AdamW, language models of 360M and 660M weights, "
+    "large batches (not rerun here)",
 )

@@ -1,0 +1,193 @@
+"""Optimizers that look at the loss more than once a step, and the looks that they are given."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.functional import hessian
+from torch.func import functional_call
+
+from automl.methods.stages import Batch, Layout, Optimizer, hyper_tensors
+from automl.registry import family
+from automl.train.looks import BatchLooks
+from automl.train.packed import layout_of
+
+from .tiny_problem import OwnDraws, data, network, values_at
+
+
+@pytest.fixture(autouse=True)
+def _no_grad() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        yield
+
+
+def optimizer(name: str) -> Optimizer:
+    method = family("optimizer").get(name)
+    assert isinstance(method, Optimizer)
+    return method
+
+
+def tensors(name: str, **given: float) -> dict[str, Tensor]:
+    return hyper_tensors([values_at({"optimizer": name}) | given], dtype=torch.float64)
+
+
+# The looks --------------------------------------------------------------------------------------
+
+
+class Image(nn.Module):
+    """A convolution in front, batch norm and an in-place ReLU behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.BatchNorm2d(3), nn.ReLU(inplace=True),
+            nn.Flatten(), nn.Linear(12, 4, bias=False),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+def look(module: nn.Module, x: Tensor, y: Tensor) -> tuple[BatchLooks, Tensor, Layout]:
+    """Looks of one member with squared error or cross-entropy, its weights [1, p] and layout."""
+    layout = layout_of(module)
+    named = dict(module.named_parameters())
+    w = torch.cat([named[s.name].detach().reshape(1, -1) for s in layout.slots], 1)
+    for slot in layout.slots:
+        named[slot.name].data = layout.view(w, slot)[0]
+    loss = nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy
+    looks = BatchLooks(
+        [module],
+        [w[0]],
+        layout,
+        Batch(x[None], y[None]),
+        loss=lambda k, output, y, y2, weight: loss(output, y),
+        begin=lambda k: None,
+        precision=torch.enable_grad,
+        draws=OwnDraws([0], [1]),
+    )
+    return looks, w, layout
+
+
+def image() -> tuple[Image, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    x = torch.randn(6, 2, 4, 4, generator=generator, dtype=torch.float64)
+    return Image().double(), x, torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+def test_looks_elsewhere_leave_weights_and_statistics_alone() -> None:
+    looks, w, _ = look(*image())
+    module = looks._modules[0]
+    before = {n: v.clone() for n, v in module.state_dict().items()}
+    elsewhere = w + 1
+    assert looks.loss(elsewhere) != looks.loss(w)
+    assert torch.equal(looks.gradient(elsewhere)[0], looks.loss(elsewhere))
+    looks.product(elsewhere, w)
+    looks.layers(elsewhere)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert looks.passes == pytest.approx(6)
+
+
+def test_gradient_and_product_are_those_of_the_whole_hessian() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2)).double()
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    looks, w, layout = look(module, x, y)
+
+    def value(row: Tensor) -> Tensor:
+        named = {s.name: layout.view(row[None], s)[0] for s in layout.slots}
+        return nn.functional.mse_loss(functional_call(module, named, x), y)
+
+    v = torch.randn_like(w)
+    with torch.enable_grad():
+        whole = hessian(value, w[0])
+        row = w[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(value(row), row)
+    torch.testing.assert_close(looks.gradient(w)[1][0], slope)
+    torch.testing.assert_close(looks.product(w, v)[0], whole @ v[0])
+
+
+def test_drawn_labels_follow_the_model_so_their_gradient_is_zero_on_average() -> None:
+    x, y = data(torch.float64)
+    looks, w, _ = look(network().double(), x, y)
+    drawn = torch.stack([looks.sampled(w)[0] for _ in range(200)])
+    assert drawn.mean(0).norm() < 0.15 * drawn.norm(dim=1).mean()
+    assert looks.gradient(w)[1].norm() > drawn.norm(dim=1).mean()
+
+
+def test_looks_of_layers_hold_the_gradient_of_each_sample() -> None:
+    module, x, y = image()
+    looks, w, layout = look(module, x, y)
+    found = looks.layers(w)
+    assert set(found) == {"net.0.weight", "net.4.weight"}  # batch norm is neither
+    # The same labels again: a step's first draws are always the same.
+    again, w, _ = look(module, x, y)
+    slope = again.sampled(w)
+    for name, seen in found.items():
+        slot = next(s for s in layout.slots if s.name == name)
+        total = torch.einsum("kntr,kntc->krc", seen.slopes, seen.inputs) / 6
+        torch.testing.assert_close(total.flatten(), layout.view(slope, slot).flatten())
+
+
+# Sophia -----------------------------------------------------------------------------------------
+
+
+class Told:
+    """Looks that answers what the test tells it."""
+
+    def __init__(self, hessian: Tensor) -> None:
+        self.labels, self._drawn = 1, hessian.sqrt()
+
+    def sampled(self, x: Tensor) -> Tensor:
+        return self._drawn.clone()
+
+
+def test_sophia_equals_pytorch_optimizers_given_the_same_curvature() -> None:
+    # Their p clips m/h: their lr is lr/gamma, their p is gamma, their decay gamma*wd.
+    lr, gamma, wd = 1e-2, 0.05, 0.1
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(1, 8, generator=generator, dtype=torch.float64)
+    p = w[0].clone().requires_grad_()
+    reference = importlib.import_module("pytorch_optimizer").SophiaH(
+        [p], lr=lr / gamma, betas=(0.965, 0.99), p=gamma, update_period=10**9, eps=1e-30,
+        weight_decay=wd * gamma, hessian_distribution="gaussian",
+    )  # fmt: skip
+    method, layout = optimizer("sophia_g"), Layout((), 8, 8)
+    state = method.init(w, layout)
+    hyper = tensors("sophia_g", lr=lr, gamma=gamma, wd=wd, every=3)
+    for t in range(1, 15):
+        g, h = (torch.randn(1, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+        p.grad = g[0].clone()
+        reference.step(hessian=[h[0].square()] if (t - 1) % 3 == 0 else None)
+        reference.param_groups[0]["step"] = 1  # or it would look for curvature on its own
+        looks: object = Told(h.square())
+        method.step(w, g, state, hyper, torch.full((1, 1), t, dtype=w.dtype), layout, looks)
+        torch.testing.assert_close(w[0], p.detach())
+
+
+def test_sophia_h_estimates_the_diagonal_of_the_hessian() -> None:
+    # f = sum(c*x^2)/2: H u = c*u, so each estimate is c*u^2, on average c.
+    class Quadratic:
+        curvature = torch.tensor([[1.0, 2.0, 4.0, -1.0]], dtype=torch.float64)
+
+        def __init__(self, step: int) -> None:
+            self.draws = OwnDraws([0], [step])
+
+        def product(self, x: Tensor, v: Tensor) -> Tensor:
+            return self.curvature * v
+
+    method, layout, w = optimizer("sophia_h"), Layout((), 4, 4), torch.ones(1, 4).double()
+    state, hyper = method.init(w, layout), tensors("sophia_h", every=1, b2=0.999)
+    for t in range(1, 3001):
+        time = torch.full((1, 1), float(t), dtype=w.dtype)
+        method.step(w, w.clone(), state, hyper, time, layout, Quadratic(t))
+    expected = Quadratic.curvature * (1 - 0.999**3000)
+    assert (state["h"] / expected - 1).abs().max() < 0.15
