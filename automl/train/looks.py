@@ -19,9 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from automl.methods.stages import Batch, Draws, LayerLook, Layout
 
-MemberLoss = Callable[[int, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
-"""(member, output [b, ...], y [b, ...], y2, weight [b]) -> 0-dim loss."""
-
 LOOK_ROWS = 16384  # samples times positions that a layer's look is taken from
 
 
@@ -32,7 +29,7 @@ class BatchLooks:
         modules: one a member; their parameters are views of `rows`.
         rows: each member's weights [p], in the order of `layout`.
         batch: the members' part of the step's batch.
-        loss: of one member.
+        loss: (member, output [b, ...], y [b, ...], y2, weight [b]) -> 0-dim loss of that member.
         begin: called with a member's place before each forward: sets what its dropout draws.
         precision: context of a forward.
         draws: of the step.
@@ -45,7 +42,7 @@ class BatchLooks:
         layout: Layout,
         batch: Batch,
         *,
-        loss: MemberLoss,
+        loss: Callable[..., Tensor],
         begin: Callable[[int], None],
         precision: Callable[[], AbstractContextManager[object]],
         draws: Draws,
