@@ -171,12 +171,24 @@ def _no_state(w: Tensor, layout: Layout) -> State:
     return {}
 
 
+def _same_batch(batch: Batch, draws: Draws, hyper: Hyper) -> Batch:
+    return batch
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchMethod(Method):
-    """Augmentation and mixing: apply(batch, draws, hyper) -> Batch, training only."""
+    """Augmentation and mixing: apply(batch, draws, hyper) -> Batch, training only.
 
-    apply: Callable[[Batch, Draws, Hyper], Batch]
+    A curriculum says which samples a batch is made of: choose(places [k, b], n, hyper) -> [k, b]
+    changes the places in 0 .. n - 1 that were drawn, hyper then holds "progress", too, the share
+    of the training that is over. With score(x [n, ...], y [n, ...]) -> [n] they are places among
+    the samples sorted by it.
+    """
+
+    apply: Callable[[Batch, Draws, Hyper], Batch] = _same_batch
     kinds: tuple[str, ...] = ("vector", "image", "tokens")
+    choose: Callable[[Tensor, int, Hyper], Tensor] | None = None
+    score: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,10 +201,17 @@ class Architecture(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Method):
-    """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member."""
+    """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member.
+
+    `weigh(values [b] without their gradient, hyper) -> [b]`, where samples count differently in
+    the mean over the batch. `needs` asks the trainer for more in hyper: "progress", 0-dim, the
+    share of the training that is over; "shares" [c], of each class in the training data.
+    """
 
     value: Callable[[Tensor, Tensor, Hyper], Tensor]
     targets: tuple[str, ...]
+    weigh: Callable[[Tensor, Hyper], Tensor] | None = None
+    needs: tuple[Literal["progress", "shares"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from automl.methods.stages import Batch, Layout
 from automl.tasks.task import Split
+from automl.train.data import class_shares
 from automl.train.packed import layout_of
 
 CHUNK = 512  # samples a forward pass of an evaluation
@@ -95,9 +96,14 @@ class Trainer:
         self.waiting = torch.empty(0, dtype=torch.int64)  # samples of this epoch still to come
         for stage in (*batches, loss, gradient, *transforms, optimizer, averaging):
             stage.begin(self.w, self.layout)
+        # What a loss may ask for beside its own numbers.
+        self.given: dict[str, Tensor] = {}
+        if train.y is not None and train.y.dtype == torch.int64:
+            self.given["shares"] = class_shares(train).to(self.w)
 
     def step(self, update: int, total: int) -> Tensor:
         """One update of the weights; the training loss [1]."""
+        self.given["progress"] = self.w.new_tensor(update / total)
         batch = self.next_batch()
         for stage in self.batches:
             batch = stage.apply(batch, self.random, stage.hyper)
@@ -113,6 +119,8 @@ class Trainer:
                 if batch.y2 is not None and batch.weight is not None:
                     other, weight = self.sample_loss(output, batch.y2[0]), batch.weight[0]
                     loss = weight * loss + (1 - weight) * other
+                if self.loss.weigh is not None:
+                    loss = loss * self.loss.weigh(loss.detach(), self.loss_hyper())
                 loss.mean().backward()
             for buffer, before in kept:
                 buffer.copy_(before)
@@ -167,8 +175,20 @@ class Trainer:
             order = torch.randperm(len(self.train), generator=self.random.generator)
             self.waiting = torch.cat([self.waiting, order])
         index, self.waiting = self.waiting.tensor_split([self.batch_size])
+        for stage in self.batches:
+            if stage.choose is not None:
+                hyper = {n: h.cpu() for n, h in (stage.hyper | self.given).items()}
+                index = stage.choose(index[None], len(self.train), hyper)[0]
+                if stage.score is not None:
+                    index = self.ranked(stage)[index]
         x, y = take(self.train, index, self.device)
         return Batch(x[None], y[None])
+
+    def ranked(self, stage: Stage) -> Tensor:
+        """The samples' numbers [n], those of the lowest score first."""
+        if "ranks" not in stage.state:
+            stage.state["ranks"] = stage.score(self.train.x, self.train.y).argsort(stable=True)
+        return stage.state["ranks"]  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -178,8 +198,11 @@ class Trainer:
 
     def sample_loss(self, output: Tensor, target: Tensor) -> Tensor:
         output = output.float() if output.dtype == torch.bfloat16 else output
-        hyper = {name: value[0, 0] for name, value in self.loss.hyper.items()}
-        return self.loss.value(output, target, hyper)  # type: ignore[no-any-return]
+        return self.loss.value(output, target, self.loss_hyper())  # type: ignore[no-any-return]
+
+    def loss_hyper(self) -> dict[str, Tensor]:
+        own = {name: value[0, 0] for name, value in self.loss.hyper.items()}
+        return own | self.given
 
     def scheduled(self, update: int, total: int) -> dict[str, Tensor]:
         """The optimizer's hyperparameters at this update."""

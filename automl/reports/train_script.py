@@ -38,8 +38,8 @@ _ABSENT = {
     "averaging": "none",
 }  # fmt: skip
 _FUNCTIONS = {
-    "batch": ("apply",),
-    "loss": ("value",),
+    "batch": ("apply", "choose", "score"),
+    "loss": ("value", "weigh"),
     "gradient": ("init", "compute"),
     "transform": ("init", "apply"),
     "optimizer": ("init", "step", "evaluated", "draw"),
@@ -309,7 +309,7 @@ def _main(part: Part, stages: _Stages, card: TaskCard) -> str:
         )
         return textwrap.indent(f"[\n{inner}]", " " * 8).lstrip() if inner else "[]"
 
-    loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss)"
+    loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss, weigh=None)"
     prepare = f"\n{textwrap.indent(part.prepare, '    ')}" if part.prepare else ""
     scale = Scale(card.metric)
     figure = "{100 * value:.2f} %" if scale.share else "{value:.4g}"

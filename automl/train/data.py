@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from automl.errors import RecipeError
 from automl.methods.stages import Batch
 from automl.tasks.task import Split
 from automl.train.seeding import KeyedDraws, mix
@@ -79,6 +80,7 @@ class Feed:
         self._order = Order(seeds, len(split), where)
         self._tensors = resident(split, device, dtype) if split.dataset is None else None
         self._loaded: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self._ranks: dict[Callable[[Tensor, Tensor], Tensor], Tensor] = {}
 
     def begin(self, updates: range) -> None:
         """Prepare for the updates to come."""
@@ -94,14 +96,26 @@ class Feed:
         )
         self._loaded = iter(loader)
 
-    def batch(self, update: int) -> Batch:
+    def ranked(self, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The samples' numbers [n], those of the lowest score first."""
+        if score not in self._ranks:
+            assert self._tensors is not None
+            self._ranks[score] = score(*self._tensors).argsort(stable=True)
+        return self._ranks[score]
+
+    def batch(self, update: int, choose: Callable[[Tensor], Tensor] = lambda x: x) -> Batch:
+        """The batch of one update.
+
+        Args:
+            choose: which samples [k, b] to take for the ones drawn; of tensors only.
+        """
         if self._tensors is None:
             pairs = [next(self._loaded) for _ in self._seeds]
             xs, ys = zip(*pairs, strict=True)
             x, y = torch.stack(xs), torch.stack(ys)
             return Batch(_placed(x, self._device, self._dtype), _placed(y, self._device, None))
         x, y = self._tensors
-        index = self._order.indices(update * self._size, self._size)
+        index = choose(self._order.indices(update * self._size, self._size))
         flat = index.reshape(-1)
         return Batch(
             x.index_select(0, flat).view(*index.shape, *x.shape[1:]),
@@ -167,6 +181,17 @@ def chunks(
     )
     for x, y in loader:
         yield _placed(x, device, dtype), _placed(y, device, None)
+
+
+def class_shares(split: Split) -> Tensor:
+    """Share [c] of each class, or token, among the targets of a split; float64.
+
+    Raises:
+        RecipeError: the split is a dataset that would have to be read as a whole for it.
+    """
+    if split.y is None:
+        raise RecipeError("this loss needs the classes' shares, and the data is no tensor")
+    return split.y.flatten().bincount().double() / split.y.numel()
 
 
 _RESIDENT: dict[tuple[int, torch.device, torch.dtype], tuple[Split, Tensor, Tensor]] = {}

@@ -33,7 +33,7 @@ from automl.methods.stages import (
 from automl.recipe import Recipe
 from automl.registry import family
 from automl.tasks.task import ModelTask
-from automl.train.data import Feed
+from automl.train.data import Feed, class_shares
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.looks import BatchLooks
 from automl.train.loop_engine import LoopEngine, Pass
@@ -123,6 +123,12 @@ class Program:
                     raise RecipeError(
                         f"batch '{recipe.point['batch']}' does not serve {shape.kind} data"
                     )
+                chooses = cast(BatchMethod, stage.method).choose is not None
+                if chooses and self.task.train.dataset is not None:
+                    raise RecipeError(
+                        f"batch '{recipe.point['batch']}' chooses among samples kept in memory; "
+                        "this data is read sample by sample"
+                    )
         for lane in self._losses:
             if shape.target not in cast(Loss, lane.stages[0].method).targets:
                 name = self.recipes[0].point.get("loss")
@@ -136,6 +142,9 @@ class Program:
         self._loss_hyper = {
             n: h[:, 0] for lane in self._losses for n, h in lane.stages[0].hyper.items()
         }
+        if self._loss is not None and "shares" in self._loss.needs:
+            shares = class_shares(self.task.train).to(self.packed.w)
+            self._loss_hyper["shares"] = shares.expand(len(seeds), -1)
         self._timetable = Timetable(self._schedules, self._optimizers, len(seeds), self.total)
         self._engine: LoopEngine | TracedEngine
         if self._wanted == "traced" and len(seeds) > 1:
@@ -169,7 +178,7 @@ class Program:
         """Make one update of every member; their training losses [k]."""
         update, w, t, layout = self.updates, self.packed.w, self._t, self.packed.layout
         draws = self._draws.at(update)
-        batch = self._prepared(self._feed.batch(update), draws)
+        batch = self._prepared(self._feed.batch(update, self._curriculum), draws)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
@@ -186,6 +195,7 @@ class Program:
                 apply = cast(Transform, s.method).apply
                 apply(own_g, own_w, s.state, s.hyper | own_factor, own_t, layout, own_draws)
             lane.put(g, own_g)
+            lane.put(w, own_w)  # decay
         for i, lane in enumerate(self._optimizers):
             (s,), own_w = lane.stages, lane.take(w)
             hyper = s.hyper | self._timetable.given(i, update)
@@ -203,6 +213,7 @@ class Program:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
             for s in lane.stages:
                 cast(Averaging, s.method).update(own_w, s.state, s.hyper, own_t, horizon)
+            lane.put(w, own_w)  # lookahead
         self.updates += 1
         self.losses += loss
         self.counted += 1
@@ -229,6 +240,21 @@ class Program:
             draws=draws.part(lane.rows),
         )
 
+    def _curriculum(self, places: Tensor) -> Tensor:
+        """The samples [k, b] that the members' curricula choose for the places drawn."""
+        n, progress = len(self.task.train), self._progress()
+        for lane in self._batches:
+            for s in lane.stages:
+                method = cast(BatchMethod, s.method)
+                if method.choose is None:
+                    continue
+                hyper = s.hyper | {"progress": lane.take(progress)}
+                part = method.choose(places[lane.rows], n, hyper)
+                if method.score is not None:
+                    part = self._feed.ranked(method.score)[part]
+                places = places.index_copy(0, torch.tensor(lane.rows, device=part.device), part)
+        return places
+
     def _prepared(self, batch: Batch, draws: KeyedDraws) -> Batch:
         """The batch after each member's own augmentation and mixing."""
         if not self._batches:
@@ -246,7 +272,10 @@ class Program:
         before = [] if statistics else [b.clone() for b in buffers]
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys = [mix(seed, self.updates) for seed in self._forward_seeds]
-        work = Pass(batch, self._loss_hyper, keys, self._mean_loss, self.precision)
+        hyper = self._loss_hyper
+        if self._loss is not None and "progress" in self._loss.needs:
+            hyper = hyper | {"progress": self._progress()[:, 0]}
+        work = Pass(batch, hyper, keys, self._mean_loss, self.precision)
         loss, g = self._engine(work)
         for buffer, value in zip(buffers if before else (), before, strict=True):
             buffer.copy_(value)
@@ -270,13 +299,25 @@ class Program:
             # A user's loss may be a mean already: then the batch's mean weight serves.
             weight = weight if value.ndim else weight.mean()
             value = weight * value + (1 - weight) * self._sample_loss(output, y2, hyper)
+        if self._loss is not None and self._loss.weigh is not None:
+            value = value * self._loss.weigh(value.detach(), hyper)
         return value.mean()
 
     def _sample_loss(self, output: Tensor, target: Tensor, hyper: Hyper) -> Tensor:
         """Loss [b] of one member; a loss of the user's own may be its mean."""
         if self.task.loss is not None:
             return self.task.loss(output, target, {})
-        return cast(Loss, self._losses[0].stages[0].method).value(output, target, hyper)
+        assert self._loss is not None
+        return self._loss.value(output, target, hyper)
+
+    @property
+    def _loss(self) -> Loss | None:
+        """The loss that all members share; None where the user's own serves."""
+        return cast(Loss, self._losses[0].stages[0].method) if self._losses else None
+
+    def _progress(self) -> Tensor:
+        """[k, 1]: the share of the training that is over, in [0, 1)."""
+        return torch.full_like(self._horizon, self.updates / self.total)
 
     def judged_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss [b] that evaluations tell: the same for all recipes of a task, so that they compare.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from automl.methods.batches._difficulty import difficulty
 from automl.methods.batches._image_operations import augmented
 from automl.methods.stages import Batch, BatchMethod, hyper_tensors
 from automl.registry import family
@@ -32,6 +33,10 @@ CASES = [
     for kind in batch_method(name).kinds
 ]
 every_case = pytest.mark.parametrize(("name", "kind"), CASES)
+
+
+# What leaves batches as they come: nothing at all, and what chooses their samples beforehand.
+IDENTITIES = {n for n in NAMES if n == "none" or batch_method(n).choose is not None}
 
 
 def samples(kind: str, k: int = len(SEEDS)) -> Batch:
@@ -101,7 +106,7 @@ def test_equal_draws_give_equal_batches(name: str, kind: str) -> None:
 
 @every_case
 def test_other_steps_give_other_batches(name: str, kind: str) -> None:
-    if name == "none":
+    if name in IDENTITIES:
         return
     method, batch = batch_method(name), samples(kind)
     draws = KeyedDraws(SEEDS)
@@ -120,7 +125,7 @@ def test_a_member_is_the_same_alone_and_in_a_pack(name: str, kind: str) -> None:
 
 @every_case
 def test_members_have_their_own_draws(name: str, kind: str) -> None:
-    if name == "none":
+    if name in IDENTITIES:
         return
     assert not torch.equal(*applied(name, kind, (11, 12)).x)
 
@@ -311,3 +316,40 @@ def test_rand_augment_of_more_rounds_changes_more_and_the_identity_is_among_them
         for n in (1, 2, 3)
     ]
     assert 0.8 < share[0] < share[1] <= share[2] <= 1
+
+
+def chosen(name: str, progress: float, n: int = 100, **given: float) -> Tensor:
+    """What a method takes for the places 0 .. n - 1."""
+    choose = batch_method(name).choose
+    assert choose is not None
+    return choose(torch.arange(n)[None], n, hyper(name, 1, progress=progress, **given))[0]
+
+
+def test_batch_warmup_repeats_the_first_samples_and_ends() -> None:
+    for progress, size in [(0.0, 8), (0.125, 20), (0.25, 32), (0.9, 32)]:
+        found = chosen("batch_warmup", progress, 32, start=0.25, full=0.25)
+        assert found.tolist() == [i % size for i in range(32)]
+
+
+@pytest.mark.parametrize("name", ["scored", "anti"])
+def test_a_curriculum_draws_evenly_from_a_growing_share(name: str) -> None:
+    start, full = 0.2, 0.5
+    for progress, share in [(0.0, 20), (0.25, 60), (0.5, 100), (0.9, 100)]:
+        found = chosen(name, progress, start=start, full=full, power=1.0)
+        ranks = found if name == "scored" else 99 - found
+        assert ranks.min() == 0 and ranks.max() == share - 1
+        count = ranks.bincount()
+        assert count.min() >= 100 // share and count.max() <= -(-100 // share)
+
+
+def test_samples_are_hard_where_another_class_is_nearer() -> None:
+    x = torch.tensor([[0.0], [1.0], [10.0], [11.0], [9.0], [0.5]])
+    y = torch.tensor([0, 0, 1, 1, 0, 0])  # the fifth lies among the others
+    score = difficulty(x, y)
+    assert score.argmax() == 4
+    assert score[4] > 0 > score[[0, 1, 2, 3, 5]].max()
+    # Of tokens: the rarer, the harder. Of values: the farther from the median.
+    tokens = torch.tensor([[0, 0, 0], [0, 0, 1], [2, 1, 0]])
+    assert difficulty(tokens, tokens).argsort().tolist() == [0, 1, 2]
+    values = torch.tensor([[0.0], [1.0], [5.0]])
+    assert difficulty(values, values).tolist() == [1.0, 0.0, 4.0]

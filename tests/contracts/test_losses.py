@@ -43,7 +43,11 @@ def pairs(target: str) -> tuple[Tensor, Tensor]:
 
 def hyper(name: str, **given: float) -> Hyper:
     default = {n: r.default for n, r in loss_method(name).ranges.items()}
-    return {n: torch.tensor(float(v), dtype=torch.float64) for n, v in {**default, **given}.items()}  # type: ignore[arg-type]
+    asked = {"progress": torch.tensor(0.25), "shares": torch.tensor([0.5, 0.3, 0.15, 0.05])}
+    return {
+        **{n: torch.tensor(float(v), dtype=torch.float64) for n, v in {**default, **given}.items()},  # type: ignore[arg-type]
+        **{n: asked[n].double() for n in loss_method(name).needs},
+    }
 
 
 @every_case
@@ -152,3 +156,42 @@ def test_confidence_penalty_by_hand() -> None:
     )
     entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
     assert math.isclose(float(value), math.log(4 / 3) - 0.1 * entropy)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if loss_method(n).weigh is not None])
+def test_weights_of_samples_have_mean_one_and_no_member_changes_anothers(name: str) -> None:
+    weigh, values = loss_method(name).weigh, torch.rand(2, 40, dtype=torch.float64)
+    assert weigh is not None
+    found = weigh(values[0], hyper(name))
+    assert found.shape == (40,)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.mean(), torch.tensor(1.0).double())
+    stacked = {n: torch.stack([h, h]) for n, h in hyper(name).items()}
+    torch.testing.assert_close(torch.vmap(weigh)(values, stacked)[0], found)
+
+
+def test_self_paced_learning_takes_the_easy_share_by_hand() -> None:
+    weigh = loss_method("self_paced").weigh
+    assert weigh is not None
+    values = torch.tensor([0.9, 0.1, 0.5, 0.7], dtype=torch.float64)
+    given = hyper("self_paced", start=0.5, full=0.5)
+    # A quarter of the training is half of the way: .5 + .5*.5 = .75, the three easiest of four.
+    assert weigh(values, given).tolist() == pytest.approx([0, 4 / 3, 4 / 3, 4 / 3])
+    begun = {**given, "progress": torch.tensor(0.0).double()}
+    assert weigh(values, begun).tolist() == [0, 2, 2, 0]
+    over = {**given, "progress": torch.tensor(0.6).double()}
+    assert weigh(values, over).tolist() == [1, 1, 1, 1]
+
+
+def test_class_weights_are_torchs_and_mean_one_over_the_data() -> None:
+    output, y = pairs("classes")
+    given = hyper("class_weights", balance=1.0)
+    v = 1 / given["shares"] / 4  # each class has the same say
+    torchs = F.cross_entropy(output, y, weight=v, reduction="none")
+    torch.testing.assert_close(loss_method("class_weights").value(output, y, given), torchs)
+    half = given["shares"] ** -0.5
+    torchs = F.cross_entropy(
+        output, y, weight=half / (given["shares"] * half).sum(), reduction="none"
+    )
+    given = hyper("class_weights", balance=0.5)
+    torch.testing.assert_close(loss_method("class_weights").value(output, y, given), torchs)

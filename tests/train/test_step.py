@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from automl.errors import RecipeError
+from automl.methods.batches._difficulty import difficulty
 from automl.recipe import Recipe
 from automl.space.ranges import Value
+from automl.tasks.task import Split
 from automl.train.measure import Judged
 from automl.train.packed import Packed, layout_of
 from automl.train.step import Program
@@ -50,6 +55,52 @@ def test_the_schedule_spans_the_recipe_and_not_the_segment() -> None:
         seen += one.lr()
     assert max(seen) == pytest.approx(1e-2, rel=0.01)
     assert seen[-1] < 1e-3 < seen[len(seen) // 2]
+
+
+# Choosing and weighing samples ----------------------------------------------------------------
+
+
+def test_a_curriculum_begins_with_the_easiest_and_ends_with_all() -> None:
+    point: dict[str, Value] = {**PLAIN, "batch": "scored", "batch.scored.start": 0.1}
+    one = program(point, members=2)
+    split = one.task.train
+    assert split.x is not None and split.y is not None
+    n = len(split)
+    easiest = difficulty(split.x, split.y).argsort(stable=True)
+    ranks = easiest.argsort()
+    drawn = torch.arange(n).expand(2, n)
+    assert ranks[one._curriculum(drawn)].max() < 0.1 * n
+    one.updates = one.total // 2
+    assert torch.equal(one._curriculum(drawn)[0], easiest)
+    one.step()
+
+
+def test_a_curriculum_is_refused_where_samples_are_read_one_by_one() -> None:
+    task = small_task()
+    assert task.train.x is not None and task.train.y is not None
+    data: Any = TensorDataset(task.train.x, task.train.y)
+    read = Split(dataset=data)
+    with pytest.raises(RecipeError, match="batch 'anti' chooses among samples kept in memory"):
+        Program(replace(task, train=read), [Recipe({**PLAIN, "batch": "anti"}, steps=3)])
+    with pytest.raises(RecipeError, match="this loss needs the classes' shares"):
+        Program(replace(task, train=read), [Recipe({**PLAIN, "loss": "class_weights"}, steps=3)])
+
+
+def test_losses_that_ask_for_more_get_it_and_packs_agree() -> None:
+    for name in ("self_paced", "class_weights"):
+        points: list[Value] = [0.0, 1.0] if name == "class_weights" else [0.3, 0.9]
+        key = {"class_weights": "balance", "self_paced": "start"}[name]
+        recipes = [
+            Recipe({**PLAIN, "loss": name, f"loss.{name}.{key}": v}, steps=20, seed=1)
+            for v in points
+        ]
+        packs = [Program(small_task(), recipes, engine=e) for e in ("loop", "traced")]
+        for pack in packs:
+            pack.begin(5)
+        for _ in range(5):
+            loop, traced = (pack.step() for pack in packs)
+            torch.testing.assert_close(loop, traced)
+        assert not torch.equal(loop[0], loop[1])
 
 
 # Batch norm ----------------------------------------------------------------------------------
