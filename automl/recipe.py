@@ -76,8 +76,12 @@ class Recipe:
         Members of a pack may differ in the methods of the stages that act on weights and batches
         alone, in the numbers of the gradient's and the loss's, and in rates of dropout.
         """
-        shared = {n: v for n, v in self.point.items() if not _free(n, v)}
-        return _digest({"shared": shared})
+        return _digest({"shared": self.shared})
+
+    @property
+    def shared(self) -> dict[str, Value]:
+        """The names that make the structure, with their values."""
+        return {n: v for n, v in self.point.items() if not _free(n, v)}
 
     def to_json(self) -> dict[str, Any]:
         return {

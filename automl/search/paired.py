@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from automl.errors import StrategyError
 from automl.recipe import Recipe
@@ -61,6 +61,13 @@ class Sampler(Protocol):
         """The loss of `trial` where it stands; called again when it has trained further."""
 
 
+@runtime_checkable
+class Alike(Protocol):
+    """A sampler that can keep names at given values: what a pack of trials shares."""
+
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion: ...
+
+
 class Rule(Protocol):
     """Who trains on. Steps are counted from the trial's start."""
 
@@ -98,7 +105,7 @@ class Paired:
         self._open: dict[int, int] = {}  # trial -> step at which its running segment stops
         self._best: dict[int, tuple[float, int]] = {}  # step -> (loss, trial)
 
-    def ask(self, n: int, *, new: bool = True) -> list[Segment]:
+    def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]:
         """Up to n segments: trials that are to train on first, then new ones."""
         segments: list[Segment] = []
         while len(segments) < n:
@@ -110,7 +117,7 @@ class Paired:
                 )
                 self._open[trial] = stop
             elif new:
-                segments.append(self._begin())
+                segments.append(self._begin(like))
             else:
                 break
         return segments
@@ -144,11 +151,13 @@ class Paired:
         """Why the trial was begun: "baseline", "portfolio", or nothing."""
         return self._labels.get(trial, "")
 
-    def _begin(self) -> Segment:
+    def _begin(self, like: Recipe | None) -> Segment:
         trial = len(self._recipes)
         if trial == 0:
             suggestion = Suggestion(self._space.default(), "baseline", full=True)
             self._sampler.adopt(0, suggestion.point)
+        elif like is not None and isinstance(self._sampler, Alike):
+            suggestion = self._sampler.suggest_like(trial, like.shared)
         else:
             suggestion = self._sampler.suggest(trial)
         recipe = Recipe(suggestion.point, steps=self._steps, seed=self._seed(trial))

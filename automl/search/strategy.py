@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from automl.errors import StrategyError
+from automl.recipe import Recipe
 from automl.records import Segment
 from automl.registry import nearest
 from automl.search.fidelity.asha import Asha
@@ -37,11 +38,12 @@ class Strategy(Protocol):
     """What to train next.
 
     `ask(n)` gives up to n segments to run now; fewer, or none, mean: wait for results. With
-    `new=False` only trials that have begun are continued. `tell` takes {step: value} of a segment
+    `new=False` only trials that have begun are continued; new ones share the structure of `like`
+    where the strategy can see to it (`Recipe.structure`). `tell` takes {step: value} of a segment
     that was asked, by its trial; nan, like a Failure, is the worst value and ends the trial.
     """
 
-    def ask(self, n: int, *, new: bool = True) -> list[Segment]: ...
+    def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]: ...
 
     def tell(self, segment: Segment, values: Mapping[int, float] | Failure) -> None: ...
 

@@ -97,9 +97,9 @@ class Space:
             elif not d.range.contains(point[d.name]):
                 raise SpaceError(f"{d.name} = {point[d.name]} lies outside {describe(d.range)}")
 
-    def sample(self, rng: np.random.Generator) -> dict[str, Value]:
-        """A point drawn uniformly on each dimension's own scale."""
-        return self.decode(rng.random(len(self.dimensions)))
+    def sample(self, rng: np.random.Generator, fixed: Point | None = None) -> dict[str, Value]:
+        """A point drawn uniformly on each dimension's own scale, but for what is fixed."""
+        return self.decode(rng.random(len(self.dimensions)), fixed)
 
     def encode(self, point: Point) -> np.ndarray:
         """Places in the unit cube [d], float64; inactive dimensions stand at their default."""
@@ -107,12 +107,17 @@ class Space:
             [d.range.encode(point.get(d.name, d.range.default)) for d in self.dimensions]
         )
 
-    def decode(self, unit: np.ndarray) -> dict[str, Value]:
-        """The point at places `unit` [d]; places of inactive dimensions are ignored."""
+    def decode(self, unit: np.ndarray, fixed: Point | None = None) -> dict[str, Value]:
+        """The point at places `unit` [d]; places of inactive dimensions are ignored.
+
+        `fixed` names keep their values.
+        """
         point: dict[str, Value] = {}
+        known = fixed or {}
         for d, u in zip(self.dimensions, unit.tolist(), strict=True):
             if d.active(point):
-                point[d.name] = d.range.decode(min(max(u, 0.0), 1.0))
+                drawn = d.range.decode(min(max(u, 0.0), 1.0))
+                point[d.name] = known.get(d.name, drawn)
         return point
 
     def replace(self, name: str, new: Range) -> Space:

@@ -22,6 +22,9 @@ class RandomSampler:
     def suggest(self, trial: int) -> Suggestion:
         return Suggestion(self._space.sample(self._rng))
 
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
+        return Suggestion(self._space.sample(self._rng, fixed))
+
     def adopt(self, trial: int, point: Point) -> None:
         pass
 

@@ -51,6 +51,9 @@ class TpeSampler:
     def suggest(self, trial: int) -> Suggestion:
         return Suggestion(self._ask(trial, None))
 
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
+        return Suggestion(self._ask(trial, None, fixed))
+
     def adopt(self, trial: int, point: Point) -> None:
         self._ask(trial, point)
 
@@ -68,8 +71,10 @@ class TpeSampler:
         if self._finished >= 2 * _KEPT:
             self._thin_out()
 
-    def _ask(self, number: int, planned: Point | None) -> dict[str, Value]:
-        self._tpe.planned = planned
+    def _ask(
+        self, number: int, planned: Point | None, fixed: Point | None = None
+    ) -> dict[str, Value]:
+        self._tpe.planned, self._tpe.fixed = planned, fixed or {}
         trial = self._study.ask()
         point: dict[str, Value] = {}
         for d in self._space:
@@ -103,6 +108,7 @@ class _TreeTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
         self._names = {d.name: _distribution(d.range) for d in space}
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
         self.planned: Point | None = None  # the next trial's point, when somebody else chose it
+        self.fixed: Point = {}  # names of it that are not to be drawn
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -127,10 +133,16 @@ class _TreeTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
         for group in self._tree:
             if not group[0].active(point):
                 continue
-            free = {d.name: self._names[d.name] for d in group if not self._names[d.name].single()}
+            free = {
+                d.name: self._names[d.name]
+                for d in group
+                if d.name not in self.fixed and not self._names[d.name].single()
+            }
             drawn = super().sample_relative(study, trial, free) if free else {}
             for d in group:
-                if d.name in drawn:  # to the digits that a space draws with
+                if d.name in self.fixed:
+                    point[d.name] = self.fixed[d.name]
+                elif d.name in drawn:  # to the digits that a space draws with
                     point[d.name] = d.range.decode(d.range.encode(drawn[d.name]))
                 else:
                     point[d.name] = d.range.decode(float(self._rng_uniform.random()))
