@@ -123,16 +123,22 @@ def numbers_of(point: dict[str, Value]) -> list[dict[str, Value]]:
     ours: list[dict[str, Value]] = []
     for factor in (1.0, 0.5, 0.8):
         free = {n: v for n, v in point.items() if n.count(".") == 2 and isinstance(v, float)}
-        # A bias before batch norm has a gradient of rounding alone: eps must be above it.
-        eps = {"optimizer.adam.eps": 1e-6} if point["optimizer"] == "adam" else {}
         lr = {f"optimizer.{point['optimizer']}.lr": 0.003 * factor}
-        ours.append({**point, **lr, **eps, **{n: v * factor for n, v in free.items()}})
+        ours.append({**point, **lr, **{n: v * factor for n, v in free.items()}})
     return ours
 
 
 @pytest.mark.parametrize("name", [*RECIPES, *IMAGES])
 def test_each_member_has_its_own_numbers_whatever_its_company_and_place(name: str) -> None:
-    task, points = task_of(name), numbers_of({**RECIPES, **IMAGES}[name])
+    plain, points = task_of(name), numbers_of({**RECIPES, **IMAGES}[name])
+
+    def build(recipe: Recipe) -> nn.Module:
+        # A bias before batch norm has a gradient of rounding alone, which some optimizers follow.
+        model = plain.build(recipe)
+        model.get_parameter("0.bias").requires_grad_(False)
+        return model
+
+    task = replace(plain, build=build)
     _, pack = trained(task, points, "traced", seeds=[3, 4, 5])
     _, other = trained(task, [points[2], points[0]], "traced", seeds=[5, 3])
     for k, (point, seed) in enumerate(zip(points, (3, 4, 5), strict=True)):
