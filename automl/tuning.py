@@ -24,6 +24,7 @@ from automl.space.files import names_of
 from automl.study import controller
 from automl.study.budget import Budget
 from automl.study.controller import Stop
+from automl.study.packing import checked_pack
 from automl.study.preparing import Listener, Prepared, TuneOptions, prepare
 from automl.study.preparing import resume as take_up
 from automl.study.state import State
@@ -47,6 +48,7 @@ def tune(
     name: str | None = None,
     workers: int | None = None,
     seed: int = 0,
+    pack: str = "auto",
     cmd: str | None = None,
     metric_regex: str | None = None,
     device: str = "auto",
@@ -73,6 +75,7 @@ def tune(
         name: of the study, and of its folder in `runs`; None: the task's.
         workers: processes that train; None: one a core, or one a GPU.
         seed: of the search.
+        pack: "auto", "off", or how many trials of one structure train as one program.
         cmd: a command line with {placeholders}, instead of `task`.
         metric_regex: finds the metric in what `cmd` prints.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -102,6 +105,7 @@ def tune(
         name=name,
         workers=workers,
         seed=seed,
+        pack=pack,
         runs=Path(runs),
         journal=journal,
         mlflow=mlflow,
@@ -150,6 +154,7 @@ def checked(
     name: str | None,
     workers: int | None,
     seed: int,
+    pack: str,
     runs: Path,
     journal: str | None,
     mlflow: str | None,
@@ -175,6 +180,7 @@ def checked(
         if count is not None and count < least:
             raise StudyError(f"--{option} {count}: give {least} or more")
     Budget.parse(budget)
+    checked_pack(pack)
     names_of(sets)
     if strategy not in strategies():
         near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
@@ -198,6 +204,7 @@ def checked(
         name=name,
         workers=workers,
         seed=seed,
+        pack=pack,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

@@ -104,6 +104,15 @@ def tune(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Seed of the search.", show_default=True)
     ] = 0,
+    pack: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|K",
+            help="Train like-shaped trials as one program: where that was measured to be faster, "
+            "never, or always K of them.",
+            show_default=True,
+        ),
+    ] = "auto",
     cmd: Annotated[
         str | None,
         typer.Option(
@@ -161,6 +170,7 @@ def tune(
         name=name,
         workers=workers,
         seed=seed,
+        pack=pack,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

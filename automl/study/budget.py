@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from automl.errors import BudgetError
+from automl.records import Segment
 from automl.study.state import State, StudyConfig
 
 _AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d|trials?|full)$")
@@ -87,9 +88,29 @@ class Budget:
                 return False
         return True
 
-    def new_trials(self, state: State) -> bool:
-        """Whether another trial may begin; trials that wait at a rung may always go on."""
-        return self.trials is None or state.searched < self.trials
+    def new_trials(self, state: State, begun: int = 0) -> bool:
+        """Whether another trial may begin; trials that wait at a rung may always go on.
+
+        `begun` trials are about to begin that `state` does not know.
+        """
+        return self.trials is None or state.searched + begun < self.trials
+
+    def room(self, state: State, asked: Sequence[Segment]) -> bool:
+        """Whether the search can pay for what runs and for `asked` besides: a pack goes no further.
+
+        A single segment may always overspend a little (`searching`); a pack would by many.
+        """
+        assert state.config is not None
+        steps = sum(s.stop - s.start for s in (*state.open.values(), *asked))
+        fulls = steps / state.config.card.steps
+        if self.fulls is not None:
+            kept = self._verdict_fulls(state.config, self.fulls)
+            if _fulls(state) + fulls > self.fulls - kept:
+                return False
+        if self.seconds is not None:
+            left = self.seconds - self._verdict_seconds(state) - state.wall_seconds
+            return fulls * state.full_seconds() / state.config.workers <= left
+        return True
 
     def allowance(self, state: State) -> float:
         """Full trainings that the verdict may spend, judged when the search ends."""

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from automl.checkpoints import Store
 from automl.errors import StudyError
+from automl.recipe import Recipe
 from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
 from automl.search.strategy import Failure, Strategy, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
+from automl.study.packing import Group, Packer, by_slot, largest_pack, slots_of
 from automl.study.preparing import Listener, Prepared
 from automl.study.state import State, StudyConfig
 from automl.study.verdict import judge, next_trials
@@ -57,6 +60,9 @@ class _Driver:
         self.listen = listen
         self.stop = stop
         self.strategy = _make_strategy(self.config, self.budget)
+        fulls = self.budget.search_fulls(self.config)
+        self.packer = Packer(self.config.pack, largest_pack(self.config, fulls))
+        self._ready: list[Pack] = []  # journaled, and waiting for a free worker
 
     def run(self) -> State:
         if self.state.verdict is not None:
@@ -66,8 +72,7 @@ class _Driver:
         else:
             _retell(self.strategy, self.journal.events())
             self._record([{"kind": "resume"}])
-            for segment in list(self.state.open.values()):
-                self._submit(segment)
+            self._hand_out_again(self.state.open.values())
         try:
             finished = self._phase("search") and self._phase("verdict")
         except StudyError as error:
@@ -91,66 +96,112 @@ class _Driver:
             asked = ask()
             if not asked and not self.state.open:
                 break
-            self._collect(ask)
+            self._collect()
         if name == "search":
             self._record([{"kind": "judge", "allowance": self.budget.allowance(self.state)}])
         return True
 
-    def _collect(self, ask: Callable[[], bool]) -> None:
-        """Wait for news; journal what came, and what is asked because of it, in one go."""
+    def _collect(self) -> None:
+        """Wait for news and journal what came."""
+        lost: list[Segment] = []
         for news in self.executor.reports(_POLL_SECONDS):
             if isinstance(news, Progress):
                 self.listen({"kind": "progress", **news.to_json()})
             else:
-                self._take(news)
+                self._take(news, lost)
+        self._hand_out_again(lost)
 
     # Asking ---------------------------------------------------------------------------------
 
     def _ask_search(self) -> bool:
-        """Hand out as many segments as there are free workers; False when none was handed out."""
-        segments: list[Segment] = []
-        while self._free() > len(segments) and self.budget.searching(self.state):
-            new = self.budget.new_trials(self.state)
-            asked = self.strategy.ask(1, new=new)
-            if not asked:
-                break
-            segments += asked
-            self._record([{**self._asked(segment, "search"), "new": new} for segment in asked])
-        for segment in segments:
-            self._submit(segment)
-        return bool(segments)
+        """Give each free worker segments of its own; False when none were asked for."""
+        events: list[dict[str, Any]] = []
+        asked: list[Segment] = []
+
+        def ask(beside: Segment | None) -> Segment | None:
+            if beside is not None and not self.budget.room(self.state, asked):
+                return None
+            begun = sum(s.start == 0 for s in asked)
+            new = self.budget.new_trials(self.state, begun) and not (beside and beside.start)
+            like = beside if new else None
+            found = _next(self.strategy, new, like.recipe if like else None)
+            if found is None:
+                return None
+            asked.append(found)
+            event = {**self._asked(found, "search"), "new": new}
+            events.append({**event, "like": like.trial} if like else event)
+            return found
+
+        if not self.budget.searching(self.state):
+            return False
+        groups = self.packer.gather(ask, self._free(), self.state)
+        return self._hand_out(events, groups)
 
     def _ask_verdict(self) -> bool:
+        free = self._free()
+        if free <= 0:
+            return False
         planned = next_trials(self.state, allowance_fulls=self.state.allowance)
         number = max(self.state.trials, default=-1) + 1
-        segments: list[Segment] = []
-        for plan in planned[: max(self._free(), 0)]:
-            segment = Segment(number + len(segments), plan.recipe, 0, plan.recipe.steps)
-            segments.append(segment)
-            self._record([self._asked(segment, plan.phase, plan.label)])
-        for segment in segments:
-            self._submit(segment)
-        return bool(segments)
+        plans = dict(enumerate(planned, number))
+        segments = [Segment(n, p.recipe, 0, p.recipe.steps) for n, p in plans.items()]
+        groups = self.packer.arranged(segments, free, self.state)[:free]
+        # Trial numbers leave no gaps: those that wait get theirs when their turn comes.
+        chosen = [plans[s.trial] for g in groups for s in g.segments]
+        fresh = iter(range(number, number + len(chosen)))
+        groups = [replace(g, segments=[replace(s, trial=next(fresh)) for s in g.segments])
+                  for g in groups]  # fmt: skip
+        events = [
+            self._asked(segment, plan.phase, plan.label)
+            for plan, segment in zip(chosen, (s for g in groups for s in g.segments), strict=True)
+        ]
+        return self._hand_out(events, groups)
 
     def _asked(self, segment: Segment, phase: str, label: str = "") -> dict[str, Any]:
         label = label or self.strategy.label(segment.trial)
         return {"kind": "ask", "segment": segment.to_json(), "phase": phase, "label": label}
 
     def _free(self) -> int:
-        return self.executor.capacity
+        return self.executor.capacity - len(self._ready)
 
-    def _submit(self, segment: Segment) -> None:
-        test = self.state.trials[segment.trial].phase != "search"
-        self.executor.submit(Pack((segment,), str(self.store.root), test=test))
+    # Handing out ----------------------------------------------------------------------------
+
+    def _hand_out(self, events: Sequence[dict[str, Any]], groups: Sequence[Group]) -> bool:
+        """Journal what was asked for with who trains beside whom, then submit it."""
+        slots = slots_of(groups)
+        for event in events:
+            slot = slots.get(event["segment"]["trial"])
+            if slot is not None:
+                event["slot"] = slot.to_json()
+        self._record(events)
+        self._ready += [self._pack(g.segments, g.probe) for g in groups]
+        self._submit()
+        return bool(groups)
+
+    def _hand_out_again(self, segments: Iterable[Segment]) -> None:
+        """Submit segments that are in the journal: nobody trains them any more."""
+        self._ready += [self._pack(p) for p in by_slot(segments, self.state.slots)]
+        self._submit()
+
+    def _pack(self, segments: Sequence[Segment], probe: int = 0) -> Pack:
+        test = self.state.trials[segments[0].trial].phase != "search"
+        slots = [self.state.slots.get(s.trial) for s in segments]
+        size = max(slot.size if slot else 1 for slot in slots)
+        places = tuple(slot.place if slot else 0 for slot in slots)
+        return Pack(tuple(segments), str(self.store.root), test, size, places, probe)
+
+    def _submit(self) -> None:
+        while self._ready and self.executor.capacity > 0:
+            self.executor.submit(self._ready.pop(0))
 
     # Reports --------------------------------------------------------------------------------
 
-    def _take(self, report: Report) -> None:
+    def _take(self, report: Report, lost: list[Segment]) -> None:
         segment = self.state.open[report.trial]
         self._record([{"kind": "report", "report": report.to_json()}])
         if report.trial in self.state.open:  # lost or stopped: the same segment again
             if report.status == Status.LOST:
-                self._submit(segment)
+                lost.append(segment)
             return
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
@@ -208,7 +259,7 @@ class _Driver:
                 if isinstance(news, Report):
                     running.discard(news.trial)
                     if news.status != Status.LOST:
-                        self._take(news)
+                        self._take(news, [])
         self._end("interrupted", f"automl resume {self.config.name}")
 
     def _end(self, status: str, message: str) -> None:
@@ -235,6 +286,11 @@ def told(report: Report, metric: str) -> dict[int, float] | Failure:
     return values
 
 
+def _next(strategy: Strategy, new: bool, like: Recipe | None) -> Segment | None:
+    asked = strategy.ask(1, new=new) if like is None else strategy.ask(1, new=new, like=like)
+    return asked[0] if asked else None
+
+
 def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
     return make_strategy(
         config.strategy,
@@ -257,8 +313,8 @@ def _retell(strategy: Strategy, events: Sequence[tuple[int, Mapping[str, Any]]])
     for seq, event in events:
         if event["kind"] == "ask" and event["phase"] == "search":
             segment = Segment.from_json(event["segment"])
-            asked = strategy.ask(1, new=event["new"])
-            if asked != [segment]:
+            like = state.trials[event["like"]].recipe if "like" in event else None
+            if _next(strategy, event["new"], like) != segment:
                 raise StudyError(
                     f"event {seq} of the journal asked for trial {segment.trial} otherwise than "
                     f"this version of automl would; resume it with the version that began it"

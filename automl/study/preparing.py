@@ -22,6 +22,7 @@ from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.journal import Journal
+from automl.study.packing import largest_pack
 from automl.study.state import State, StudyConfig, replay
 
 Listener = Callable[[Mapping[str, Any]], None]
@@ -43,6 +44,7 @@ class TuneOptions:
     name: str | None = None  # of the study; None: the task's
     workers: int | None = None  # None: one a core, or one a GPU
     seed: int = 0
+    pack: str = "auto"  # "auto", "off", or how many trials train together
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
     mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
@@ -106,6 +108,10 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             return Prepared(known, folder, journal, url, executor, state, None)
         smoke = _smoke(executor, config, staging)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
+        largest = largest_pack(config, budget.search_fulls(config))
+        if config.pack == "auto" and largest > 1:
+            again = _smoke(executor, config, staging, probe=largest)  # trains nothing twice
+            config = replace(config, packing=again.packing)
         executor.stall_seconds = _stall_seconds(config)
         # A strategy that refuses the space or the budget does so before anything is written.
         make_strategy(
@@ -161,6 +167,7 @@ def resume(
         name=name,
         workers=workers or config.workers,
         seed=config.seed,
+        pack=config.pack,
         runs=runs,
         journal=journal,
         mlflow=mlflow,
@@ -230,6 +237,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         seed=options.seed,
         seeds=options.seeds,
         workers=workers,
+        pack=options.pack,
         mlflow=options.mlflow,
     )
 
@@ -240,7 +248,7 @@ def _check_same(old: StudyConfig, new: StudyConfig) -> None:
     Raises:
         StudyError: naming the first setting that differs.
     """
-    fields = ("spec", "strategy", "budget", "seed", "seeds")
+    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack")
     for field in fields:
         a, b = getattr(old, field), getattr(new, field)
         if field == "spec" and a != b:
@@ -269,7 +277,7 @@ def _short(value: object) -> str:
     return str(value)
 
 
-def _smoke(executor: Processes, config: StudyConfig, staging: Path) -> Report:
+def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: int = 0) -> Report:
     """Train a few steps of the baseline and evaluate; what fails here, fails the command.
 
     Raises:
@@ -279,7 +287,7 @@ def _smoke(executor: Processes, config: StudyConfig, staging: Path) -> Report:
     recipe = Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=config.seed)
     stop = min(_SMOKE_STEPS, card.eval_steps, card.steps)
     segment = Segment(SMOKE_TRIAL, recipe, 0, stop)
-    executor.submit(Pack((segment,), str(staging / "checkpoints")))
+    executor.submit(Pack((segment,), str(staging / "checkpoints"), probe=probe))
     while True:
         for report in executor.reports(1.0):
             if isinstance(report, Report):

@@ -1,7 +1,7 @@
 """The state of a study: the replay of its journal, and nothing else.
 
     study     everything fixed at the start (StudyConfig)
-    ask       a segment handed out           {"segment", "phase", "label"}
+    ask       a segment handed out           {"segment", "phase", "label", "slot"}
     report    what it brought back           {"report"}
     judge     the search is over             {"allowance": full trainings for the verdict}
     verdict   the judgement, once            {"verdict"}
@@ -20,7 +20,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from automl.recipe import Recipe
-from automl.records import FAILURES, Metrics, Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import (
+    FAILURES,
+    Metrics,
+    Packing,
+    Report,
+    Segment,
+    Slot,
+    Status,
+    TaskCard,
+    TaskSpec,
+)
+from automl.space.tree import Space
 
 Event = Mapping[str, Any]  # {"kind": ..., "at": ..., ...}
 
@@ -42,17 +53,21 @@ class StudyConfig:
     workers: int
     mlflow: str | None = None  # where MLflow keeps its copy, as typed; None: the default store
     full_seconds: float = 0.0  # one full training, estimated by the smoke trial
+    pack: str = "off"  # "auto", "off", or how many trials train together
+    packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
 
     def to_json(self) -> dict[str, Any]:
         return {
             **{n: getattr(self, n) for n in self.__dataclass_fields__},
             "spec": self.spec.to_json(),
             "card": self.card.to_json(),
+            "packing": None if self.packing is None else self.packing.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
         low, high, eta = data["fidelity"]
+        packing = data.get("packing")
         return cls(
             **{
                 **data,
@@ -60,6 +75,7 @@ class StudyConfig:
                 "card": TaskCard.from_json(data["card"]),
                 "fidelity": (low, high, eta),
                 "budget": tuple(data["budget"]),
+                "packing": None if packing is None else Packing.from_json(packing),
             }
         )
 
@@ -105,6 +121,9 @@ class State:
     config: StudyConfig | None = None
     trials: dict[int, Trial] = field(default_factory=dict)
     open: dict[int, Segment] = field(default_factory=dict)  # handed out, no report yet
+    slots: dict[int, Slot] = field(default_factory=dict)  # of open segments that are packed
+    packings: list[tuple[Recipe, Packing]] = field(default_factory=list)  # what workers measured
+    packed: set[int] = field(default_factory=set)  # trials that were trained in packs
     allowance: float | None = None  # full trainings for the verdict; None: still searching
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
     ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
@@ -124,11 +143,17 @@ class State:
         if kind == "study":
             self.config = StudyConfig.from_json(event["config"])
             self.created = self.updated = at
+            if self.config.packing is not None:
+                card = self.config.card
+                baseline = Recipe(Space.from_json(card.space).default(), steps=card.steps)
+                self.packings.append((baseline, self.config.packing))
         if kind != "resume":
             self.wall_seconds += at - self.updated
         self.updated = at
         if kind == "ask":
             self._asked(Segment.from_json(event["segment"]), event["phase"], event["label"], at)
+            if event.get("slot"):
+                self.slots[event["segment"]["trial"]] = Slot.from_json(event["slot"])
         elif kind == "report":
             self._reported(Report.from_json(event["report"]), at)
         elif kind == "judge":
@@ -159,6 +184,11 @@ class State:
         trial.message, trial.device = report.message, report.device
         trial.memory_mib = max(trial.memory_mib, report.memory_mib)
         trial.attempts += report.status == Status.LOST
+        if report.packed > 1:
+            self.packed.add(report.trial)
+        if report.packing is not None:
+            self.packings.append((trial.recipe, report.packing))
+        self._released(report)
         lost = report.status == Status.LOST and trial.attempts < ATTEMPTS
         if lost or report.status == Status.STOPPED:
             return  # the segment stays open: it is run again
@@ -170,6 +200,16 @@ class State:
         trial.status = "waiting" if waiting else report.status.value
         if trial.status == Status.DONE and trial.phase == "search" and self._improves(trial):
             self._best = trial
+
+    def _released(self, report: Report) -> None:
+        """Give up the trial's slot; one whose worker went away gets one in half of the pack."""
+        if report.status == Status.STOPPED:
+            return
+        slot = self.slots.pop(report.trial, None)
+        if slot is not None and report.status == Status.LOST:
+            half = slot.halved()
+            if half is not None:
+                self.slots[report.trial] = half
 
     def _improves(self, trial: Trial) -> bool:
         value = trial.last(self.metric)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from automl.errors import RecipeError
@@ -42,17 +43,27 @@ class Lane:
     size: int
     stages: list[Stage]
 
+    def __post_init__(self) -> None:
+        self._first, self._last = self.rows[0], self.rows[-1] + 1
+        self._whole = len(self.rows) == self.size
+        self._view = self._last - self._first == len(self.rows)
+        self._index: Tensor | None = None  # made on the device, once
+
     def take(self, x: Tensor) -> Tensor:
         """The lane's rows of x [k, ...]: x itself, a view of it, or a copy."""
-        first, last = self.rows[0], self.rows[-1] + 1
-        if len(self.rows) == self.size:
+        if self._whole:
             return x
-        return x[first:last] if last - first == len(self.rows) else x[self.rows]
+        return x[self._first : self._last] if self._view else x.index_select(0, self._at(x))
 
     def put(self, x: Tensor, part: Tensor) -> None:
         """Write back what `take` gave, once it has been changed in place."""
-        if self.rows[-1] + 1 - self.rows[0] != len(self.rows):
-            x[self.rows] = part
+        if not self._view:
+            x.index_copy_(0, self._at(x), part)
+
+    def _at(self, x: Tensor) -> Tensor:
+        if self._index is None or self._index.device != x.device:
+            self._index = torch.tensor(self.rows, device=x.device)
+        return self._index
 
     def take_batch(self, batch: Batch) -> Batch:
         mixed = [None if a is None else self.take(a) for a in (batch.y2, batch.weight)]

@@ -23,7 +23,7 @@ HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "
 
 FLAGS = {
     "tune": "--budget --cmd --device --dry-run --epochs --help --journal --json --metric "
-    "--metric-regex --mlflow --name --quiet --runs --seed --seeds --set --space --strategy "
+    "--metric-regex --mlflow --name --pack --quiet --runs --seed --seeds --set --space --strategy "
     "--target --workers",
     "resume": "--help --journal --json --mlflow --quiet --runs --workers",
     "train": "--device --help --save --seed --target --task",

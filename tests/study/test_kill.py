@@ -41,7 +41,7 @@ def command(folder: Path, runs: str) -> list[str]:
     return [
         str(automl), "tune", str(folder / "task.py"), "--name", "s", "--budget", "20trials",
         "--strategy", "asha", "--seeds", "2", "--workers", "1", "--mlflow", "off", "--quiet",
-        "--runs", str(folder / runs),
+        "--pack", "4", "--set", "model.width=16", "--runs", str(folder / runs),
     ]  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def test_a_driver_killed_twenty_times_ends_like_an_undisturbed_one(tmp_path: Pat
     undisturbed = saved_state("s", runs=tmp_path / "calm")
     disturbed = saved_state("s", runs=tmp_path / "stormy")
     assert kills == KILLS
+    assert len(disturbed.packed) > KILLS / 2
     assert fingerprint(disturbed) == fingerprint(undisturbed)
     assert disturbed.ended == "done"
 

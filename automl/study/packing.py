@@ -1,0 +1,192 @@
+"""Which trials train together: how many, and who with whom.
+
+    --pack off     every trial alone
+    --pack K       K at a time, whatever it gains; what cannot be packed still trains alone
+    --pack auto    as many as was measured to be fastest, alone below a gain of 1.15
+
+A worker measures (`automl.train.probing`) when it gets the first trial of a kind of recipe, and
+says in its report what packs are worth there. A larger network or batch gains less from a pack, so
+one measurement answers for others of its kind: what paid pays for all that is smaller, and what did
+not pays for nothing that is larger. Everything here is a function of the State and of what the
+strategy asks, and who is packed with whom is journaled before it trains: a resumed study repeats
+it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from automl.errors import StudyError
+from automl.recipe import Recipe
+from automl.records import Segment, Slot
+from automl.study.state import State, StudyConfig
+
+LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
+_SHARE = 0.5  # members at most, per full training that the search can expect
+_OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
+_SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
+_STRAYS = 3  # segments of another structure that may turn up while a pack is filled
+
+Ask = Callable[[Segment | None], Segment | None]
+"""The strategy's next segment, to train beside the one that is given; None: nothing to do now."""
+
+
+def checked_pack(text: str) -> str:
+    """What --pack was given.
+
+    Raises:
+        StudyError: neither auto, off nor a whole number of at least 2.
+    """
+    if text in ("auto", "off") or (text.isdecimal() and 2 <= int(text) <= 1024):
+        return text
+    raise StudyError(
+        f"--pack {text}: write auto, off, or how many trials to train at once (2..1024)"
+    )
+
+
+def largest_pack(config: StudyConfig, search_fulls: float) -> int:
+    """Members of a pack at most: a search of few trainings must see results in between."""
+    if config.pack == "off" or config.card.kind in _OWN_LOOPS:
+        return 1
+    if config.pack != "auto":
+        return int(config.pack)
+    return max(1, min(LARGEST, int(_SHARE * search_fulls)))
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many trials of a structure train together; `known` is False where nobody measured."""
+
+    members: int
+    known: bool = True
+
+
+def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
+    """What the study knows of packs of this recipe's structure."""
+    if largest < 2:
+        return Size(1)
+    alone = None
+    for measured, found in state.packings:
+        same = measured.structure == recipe.structure
+        if found.size == 1 and (same or (pack == "auto" and _at_most(measured, recipe))):
+            alone = Size(1)
+        if same and found.size > 1:
+            return Size(min(found.size, largest))
+    if alone is not None:
+        return alone
+    if pack != "auto":
+        return Size(largest)
+    paying = [f.size for r, f in state.packings if f.size > 1 and _at_most(recipe, r)]
+    return Size(min(max(paying), largest)) if paying else Size(1, known=False)
+
+
+def _at_most(a: Recipe, b: Recipe) -> bool:
+    """Whether a trains a network of b's kind that is nowhere larger, on batches not larger."""
+    kind, numbers = _kind(a)
+    other, limits = _kind(b)
+    return kind == other and all(n <= limits.get(name, n) for name, n in numbers.items())
+
+
+def _kind(recipe: Recipe) -> tuple[Hashable, dict[str, float]]:
+    """The architecture, and all numbers of the structure: widths, depths, batch size."""
+    point = recipe.shared
+    numbers = {
+        n: float(v) for n, v in point.items() if isinstance(v, int | float) and v is not True
+    }
+    return (point.get("architecture"), point.get("gradient"), *sorted(point)), numbers
+
+
+@dataclass
+class Group:
+    """Segments that walk from one step to another together."""
+
+    segments: list[Segment]
+    members: int  # at most
+    probe: int = 0  # packs of up to so many are to be measured first
+
+    def takes(self, segment: Segment) -> bool:
+        return len(self.segments) < self.members and _walk(segment) == _walk(self.segments[0])
+
+
+class Packer:
+    """Puts what the strategy asks for into groups."""
+
+    def __init__(self, pack: str, largest: int) -> None:
+        self._pack, self._largest = pack, largest
+        self._probing: dict[int, Hashable] = {}  # by trial: kinds that are being measured
+
+    def gather(self, ask: Ask, free: int, state: State) -> list[Group]:
+        """Ask for `free` groups of segments, each filled as far as its structure pays."""
+        self._probing = {t: kind for t, kind in self._probing.items() if t in state.open}
+        groups: list[Group] = []
+        for i in range(free):
+            if i == len(groups):
+                first = ask(None)
+                if first is None:
+                    break
+                self._placed(groups, first, state)
+            group, strays = groups[i], 0
+            while len(group.segments) < group.members and strays < _STRAYS:
+                more = ask(group.segments[0])
+                if more is None:
+                    break
+                strays += self._placed(groups, more, state) is not group
+        return groups
+
+    def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
+        """Groups of segments that are all known, spread over `free` workers."""
+        groups: list[Group] = []
+        alike = Counter(_walk(s) for s in segments)
+        for segment in segments:
+            group = self._placed(groups, segment, state)
+            share = math.ceil(alike[_walk(segment)] / max(free, 1))
+            group.members, group.probe = min(group.members, share), 0
+        return groups
+
+    def _placed(self, groups: list[Group], segment: Segment, state: State) -> Group:
+        """The group that takes the segment: one that is there, or a new one."""
+        group = next((g for g in groups if g.takes(segment)), None)
+        if group is not None:
+            group.segments.append(segment)
+            return group
+        size = size_for(segment.recipe, state, self._pack, self._largest)
+        group = Group([segment], size.members)
+        kind = _kind(segment.recipe)[0]
+        if not size.known and kind not in self._probing.values():
+            group.probe = self._largest
+            self._probing[segment.trial] = kind
+        groups.append(group)
+        return group
+
+
+def slots_of(groups: Iterable[Group]) -> dict[int, Slot]:
+    """The slot of each trial that is not alone; like methods lie side by side, which is faster."""
+    return {
+        s.trial: Slot(str(group.segments[0].trial), place, len(group.segments))
+        for group in groups
+        if len(group.segments) > 1
+        for place, s in enumerate(sorted(group.segments, key=_methods))
+    }
+
+
+def _methods(segment: Segment) -> list[str]:
+    return [str(segment.recipe.point.get(stage, "")) for stage in _SORTED_BY]
+
+
+def by_slot(segments: Iterable[Segment], slots: Mapping[int, Slot]) -> list[list[Segment]]:
+    """Segments that were handed out already, with the company that they have left."""
+    packs: dict[str, list[Segment]] = {}
+    for segment in segments:
+        slot = slots.get(segment.trial)
+        packs.setdefault(f"alone {segment.trial}" if slot is None else slot.pack, []).append(
+            segment
+        )
+    return list(packs.values())
+
+
+def _walk(segment: Segment) -> Hashable:
+    recipe = segment.recipe
+    return recipe.structure, segment.start, segment.stop, recipe.steps
