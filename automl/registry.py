@@ -11,6 +11,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,8 +43,13 @@ class Method:
     @property
     def published(self) -> int | None:
         """The year of the source; an arXiv number begins with it."""
-        found = re.match(r"arXiv:(\d\d)\d\d\.", self.source)
-        return self.year or (2000 + int(found[1]) if found else None)
+        return self.year or year_of(self.source)
+
+
+def year_of(source: str) -> int | None:
+    """The year in which an arXiv number begins."""
+    found = re.match(r"arXiv:(\d\d)\d\d\.", source)
+    return 2000 + int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,26 @@ class Family:
         """The method's own text: idea, formulae, surprises, source. Imports nothing."""
         if name not in self.names():
             raise MethodError(f"no {self.key} named '{name}'{nearest(name, self.names())}")
-        source = (_METHODS / self.folder / f"{name}.py").read_text(encoding="utf-8")
-        return ast.get_docstring(ast.parse(source)) or ""
+        return ast.get_docstring(self._tree(name)) or ""
+
+    def facts(self, name: str) -> Mapping[str, object]:
+        """What the method's METHOD says in plain literals: year, when, evidence, passes ...
+
+        Imports nothing; what is computed there is left out.
+        """
+        (made,) = (
+            node.value
+            for node in self._tree(name).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "METHOD"
+        )
+        found: dict[str, object] = {}
+        for keyword in made.keywords if isinstance(made, ast.Call) else ():
+            with suppress(ValueError):
+                found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        return found
+
+    def _tree(self, name: str) -> ast.Module:
+        return ast.parse((_METHODS / self.folder / f"{name}.py").read_text(encoding="utf-8"))
 
 
 FAMILIES: Mapping[str, Family] = {

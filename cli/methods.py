@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from textwrap import shorten, wrap
 from typing import Annotated
 
 import typer
 
 from automl.errors import MethodError
-from automl.registry import FAMILIES, Family, Method, nearest
+from automl.registry import FAMILIES, Family, Method, nearest, year_of
 from automl.reports.numerals import short
 from automl.space.ranges import Choice
 from automl.space.tree import describe
 
 from .table import aligned
+
+_DEFAULTS = {"passes": "1", "buffers": "-"}
+_IN = " " * 6  # of what stands below a method
 
 
 def _names(incomplete: str) -> list[str]:
@@ -43,10 +47,37 @@ def methods(
 def _all() -> list[str]:
     lines = ["A recipe chooses one method at each stage of a training step:", ""]
     for family in FAMILIES.values():
-        lines.append(f"{family.key} ({family.folder}/)")
-        rows = [[f"  {n}", _idea(family.header(n))] for n in family.names()]
-        lines += [*(aligned(rows) if rows else []), ""]
+        lines += [f"{family.key} ({family.folder}/)", *_table(family), ""]
     return [*lines, "Explain one: automl methods NAME"]
+
+
+def _table(family: Family) -> list[str]:
+    """A line a method: year, cost where the family has one, idea; below it use and evidence."""
+    facts = {name: family.facts(name) for name in family.names()}
+    costs = [c for c in ("passes", "buffers") if any(c in f for f in facts.values())]
+    if costs:
+        costs = ["passes"] if family.key == "gradient" else ["passes", "buffers"]
+    rows = [["  NAME", "YEAR", *(c.replace("buffers", "state").upper() for c in costs), "IDEA"]]
+    for name, found in facts.items():
+        year = found.get("year") or year_of(str(found.get("source", "")))
+        cells = [f"{found[c]:g}" if c in found else _DEFAULTS[c] for c in costs]
+        rows.append(
+            [
+                f"  {name}",
+                str(year or ""),
+                *cells,
+                shorten(_idea(family.header(name)), 82, placeholder=" ..."),
+            ]
+        )
+    head, *lines = aligned(rows, right=range(1, 2 + len(costs)))
+    out = [head]
+    for line, found in zip(lines, facts.values(), strict=True):
+        out.append(line)
+        for words, key in (("for", "when"), ("shown", "evidence")):
+            if key in found:
+                text = f"{words}: {found[key]}"
+                out += wrap(text, 110, initial_indent=_IN, subsequent_indent=_IN)
+    return out
 
 
 def _idea(header: str) -> str:
@@ -70,6 +101,12 @@ def _explained(family: Family, name: str) -> list[str]:
                 text = text.replace("|", " | ")
             rows.append([f"{family.key}.{name}.{hyper}", text, short(range_.default)])
         lines += [*aligned(rows), ""]
+    if method.when:
+        lines.append(f"use     {method.when}")
+    if method.evidence:
+        lines += wrap(
+            f"shown   {method.evidence}", 100, subsequent_indent=" " * 8, break_long_words=False
+        )
     lines += [f"cost    {cost}" for cost in _costs(method)]
     if method.pins:
         lines.append(f"pins    {', '.join(method.pins)}: it takes that stage over")

@@ -32,6 +32,7 @@ FLAGS = {
     "best": "--help --journal --json --runs",
     "report": "--help --journal --open --runs",
     "ui": "--help --port --runs",
+    "cite": "--bibtex --help --journal --runs",
     "methods": "--help",
     "space": "--help",
     "space show": "--help --set",
@@ -75,7 +76,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     groups.pop("Options")
     assert groups == {
         "Search": ["tune", "resume", "train"],
-        "Look": ["ls", "show", "best", "report", "ui"],
+        "Look": ["ls", "show", "best", "report", "ui", "cite"],
         "Know": ["methods", "space", "doctor"],
         "Keep": ["export", "rm"],
     }
@@ -202,7 +203,7 @@ def test_shell_completes_commands_and_options() -> None:
 
 
 def test_shell_completes_names_of_methods_and_studies(tmp_path: Path) -> None:
-    assert _completed("automl methods schedule_f") == ["schedule_free_adamw"]
+    assert _completed("automl methods schedule_free_a") == ["schedule_free_adamw"]
     (tmp_path / "mine" / "one").mkdir(parents=True)
     (tmp_path / "mine" / "one" / "journal.db").touch()
     assert _completed("automl show o", AUTOML_RUNS=str(tmp_path / "mine")) == ["one"]
