@@ -48,5 +48,7 @@ METHOD = Architecture(
         "norm": Choice(["batch", "group", "layer", "none"]),
         "dropout": Float(0.0, 0.5, default=0.0),
     },
+    year=1998,
+    when="small images on a CPU",
     source="doi:10.1109/5.726791",
 )

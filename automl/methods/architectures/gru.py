@@ -47,5 +47,6 @@ METHOD = Architecture(
         "depth": Int(1, 2, default=1),
         "dropout": Float(0.0, 0.4, default=0.0),
     },
+    when="short texts on a CPU",
     source="arXiv:1406.1078",
 )

@@ -43,5 +43,7 @@ METHOD = Architecture(
         "norm": Choice(["none", "batch", "layer", "rms"]),
         "dropout": Float(0.0, 0.5, default=0.0),
     },
+    year=1986,
+    when="tables",
     source="doi:10.1038/323533a0",
 )

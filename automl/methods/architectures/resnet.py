@@ -79,5 +79,6 @@ METHOD = Architecture(
         "dropout": Float(0.0, 0.5, default=0.0),
         "drop_path": Float(0.0, 0.3, default=0.0),
     },
+    when="photographs",
     source="arXiv:1603.05027",
 )

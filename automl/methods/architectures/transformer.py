@@ -127,5 +127,6 @@ METHOD = Architecture(
         "dropout": Float(0.0, 0.4, default=0.0),
         "drop_path": Float(0.0, 0.3, default=0.0),
     },
+    when="texts of a megabyte and more",
     source="arXiv:1706.03762",
 )

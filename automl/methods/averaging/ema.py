@@ -37,5 +37,7 @@ METHOD = Averaging(
     evaluated=ema_evaluated,
     # An average over 10 to 10,000 steps; 100 suits trainings of some thousand steps.
     ranges={"forget": Float(1e-4, 0.1, log=True, default=1e-2)},
+    year=1992,
+    when="a rate that stays high; noisy validation",
     source="doi:10.1137/0330046",
 )

@@ -49,5 +49,7 @@ METHOD = Averaging(
     evaluated=lawa_evaluated,
     # The paper keeps six checkpoints of as many epochs, out of 90 on ImageNet.
     ranges={"window": Float(0.02, 0.4, log=True, default=0.1)},
+    when="a look at the final quality before the end",
+    evidence="AlgoPerf 2024: two entries, neither ahead of the baseline",
     source="arXiv:2209.14981",
 )

@@ -40,5 +40,6 @@ METHOD = Averaging(
     evaluated=lookahead_evaluated,
     # 5 to 10 steps and .5 to .8 in the paper, which finds the choice unimportant.
     ranges={"every": Int(5, 20, log=True, default=6), "pull": Float(0.3, 0.9, default=0.5)},
+    when="an optimizer that swings",
     source="arXiv:1907.08610",
 )

@@ -20,4 +20,9 @@ def none_evaluated(w: Tensor, state: State, hyper: Hyper) -> Tensor:
     return w
 
 
-METHOD = Averaging(update=none_update, evaluated=none_evaluated, source="the identity")
+METHOD = Averaging(
+    update=none_update,
+    evaluated=none_evaluated,
+    when="a learning rate that ends near 0",
+    source="the identity",
+)

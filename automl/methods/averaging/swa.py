@@ -37,5 +37,6 @@ METHOD = Averaging(
     update=swa_update,
     evaluated=swa_evaluated,
     ranges={"start": Float(0.5, 0.9, default=0.75)},
+    when="a constant rate at the end",
     source="arXiv:1803.05407",
 )

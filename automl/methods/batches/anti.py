@@ -31,5 +31,6 @@ METHOD = BatchMethod(
         "full": Float(0.2, 0.9, default=0.5),
         "power": Float(0.5, 2.0, log=True, default=1.0),
     },
+    when="as the control of `scored`",
     source="arXiv:2012.03107",
 )

@@ -33,5 +33,6 @@ METHOD = BatchMethod(
         "start": Float(0.125, 0.75, log=True, default=0.25),
         "full": Float(0.05, 0.5, default=0.25),
     },
+    when="a large batch that stalls at the start",
     source="arXiv:1711.00489",
 )

@@ -40,5 +40,6 @@ METHOD = BatchMethod(
         "contrast": Float(0.0, 0.8, default=0.3),
         "saturation": Float(0.0, 0.8, default=0.3),
     },
+    when="photographs in changing light",
     source="arXiv:1312.5402",
 )

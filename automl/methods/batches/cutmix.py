@@ -37,5 +37,6 @@ METHOD = BatchMethod(
     apply=cutmix_batch,
     kinds=("image",),
     ranges={"alpha": Float(0.2, 2.0, log=True, default=1.0)},  # 1 in the paper
+    when="images, long trainings, many classes alike",
     source="arXiv:1905.04899",
 )

@@ -30,5 +30,6 @@ METHOD = BatchMethod(
     apply=cutout_batch,
     kinds=("image",),
     ranges={"share": Float(0.1, 0.6, default=0.5)},  # 16 of 32 pixels for CIFAR-10 in the paper
+    when="small images, small networks",
     source="arXiv:1708.04552",
 )

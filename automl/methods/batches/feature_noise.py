@@ -22,5 +22,7 @@ METHOD = BatchMethod(
     apply=feature_noise_batch,
     kinds=("vector", "image"),
     ranges={"sigma": Float(1e-3, 0.3, log=True, default=0.05)},
+    year=1995,
+    when="tables of numbers, few rows",
     source="doi:10.1162/neco.1995.7.1.108",
 )

@@ -38,5 +38,6 @@ METHOD = BatchMethod(
     kinds=("image",),
     # 4 of 32 pixels is the custom for CIFAR: a share of .125.
     ranges={"flip": Float(0.0, 0.5, default=0.5), "share": Float(0.0, 0.25, default=0.125)},
+    when="photographs; the first augmentation to try",
     source="arXiv:1512.03385",
 )

@@ -38,5 +38,6 @@ METHOD = BatchMethod(
     kinds=("vector", "image"),
     # .2 for ImageNet, 1 for CIFAR in the paper.
     ranges={"alpha": Float(0.05, 1.0, log=True, default=0.2)},
+    when="few samples, noisy labels, probabilities that matter",
     source="arXiv:1710.09412",
 )

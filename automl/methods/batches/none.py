@@ -14,4 +14,6 @@ def none_batch(batch: Batch, draws: Draws, hyper: Hyper) -> Batch:
     return batch
 
 
-METHOD = BatchMethod(apply=none_batch, source="the baseline")
+METHOD = BatchMethod(
+    apply=none_batch, when="many samples for a small network", source="the baseline"
+)

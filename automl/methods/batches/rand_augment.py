@@ -36,5 +36,6 @@ METHOD = BatchMethod(
     kinds=("image",),
     # n 1 to 3, and 5 to 15 of 30 in the paper, growing with the network.
     ranges={"n": Int(1, 3, default=2), "m": Float(0.1, 1.0, default=0.3)},
+    when="photographs, long trainings",
     source="arXiv:1909.13719",
 )

@@ -35,5 +35,7 @@ METHOD = BatchMethod(
         "power": Float(0.5, 2.0, log=True, default=1.0),
     },
     year=2009,
+    when="noisy labels, or very short trainings",
+    evidence="Wu et al. 2020: no gain but with noise or in short trainings (not rerun here)",
     source="doi:10.1145/1553374.1553380",
 )

@@ -29,5 +29,6 @@ METHOD = BatchMethod(
     kinds=("vector",),
     # .07 and .15 won the competition, as noise of an autoencoder; .6 is SCARF's, for pretraining.
     ranges={"p": Float(0.01, 0.3, log=True, default=0.07)},
+    when="tables with categories or odd distributions",
     source="arXiv:2106.15147",
 )

@@ -25,5 +25,6 @@ METHOD = BatchMethod(
     apply=token_drop_batch,
     kinds=("tokens",),
     ranges={"p": Float(0.01, 0.3, log=True, default=0.05)},
+    when="a small corpus read many times",
     source="arXiv:1703.02573",
 )

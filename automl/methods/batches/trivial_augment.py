@@ -21,4 +21,9 @@ def trivial_augment_batch(batch: Batch, draws: Draws, hyper: Hyper) -> Batch:
     return Batch(x.unflatten(0, (k, b)), batch.y, batch.y2, batch.weight)
 
 
-METHOD = BatchMethod(apply=trivial_augment_batch, kinds=("image",), source="arXiv:2103.10158")
+METHOD = BatchMethod(
+    apply=trivial_augment_batch,
+    kinds=("image",),
+    when="photographs, and no wish to tune",
+    source="arXiv:2103.10158",
+)

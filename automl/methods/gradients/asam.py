@@ -42,5 +42,6 @@ METHOD = Gradient(
         "eta": Float(1e-3, 0.1, log=True, default=0.01),
     },
     passes=2,
+    when="as sam, for networks without norms",
     source="arXiv:2102.11600",
 )

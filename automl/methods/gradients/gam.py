@@ -60,5 +60,6 @@ METHOD = Gradient(
         "gamma": Float(1e-3, 0.2, log=True, default=0.03),
     },
     passes=4,
+    when="as sam, when four passes are no matter",
     source="arXiv:2303.03108",
 )

@@ -36,5 +36,7 @@ METHOD = Gradient(
     # .05 and .7 to .8 do best in the paper's tables.
     ranges={"r": Float(1e-2, 0.2, log=True, default=0.05), "a": Float(0.1, 1.0, default=0.7)},
     passes=2,
+    when="as sam, with smooth activations",
+    evidence="its difference is .3 % off the exact term with tanh, 20 to 80 % with ReLU",
     source="arXiv:2202.03599",
 )

@@ -42,5 +42,6 @@ METHOD = Gradient(
         "alpha": Float(0.0, 0.8, default=0.2),
     },
     passes=2,
+    when="as sam, for transformers",
     source="arXiv:2203.08065",
 )

@@ -18,4 +18,10 @@ def plain_gradient(
     return closure()
 
 
-METHOD = Gradient(compute=plain_gradient, passes=1, source="doi:10.1038/323533a0")
+METHOD = Gradient(
+    compute=plain_gradient,
+    passes=1,
+    year=1986,
+    when="the default; all others cost passes",
+    source="doi:10.1038/323533a0",
+)

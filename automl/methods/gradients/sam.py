@@ -36,5 +36,6 @@ METHOD = Gradient(
     # .05 in the paper for CIFAR, up to .2 for vision transformers; a factor of five either side.
     ranges={"rho": Float(1e-2, 0.5, log=True, default=0.05)},
     passes=2,
+    when="few samples, and passes to spare",
     source="arXiv:2010.01412",
 )

@@ -36,5 +36,6 @@ METHOD = Loss(
     targets=("classes", "tokens"),
     ranges={"balance": Float(0.0, 1.0, default=0.5)},
     year=2001,
+    when="rare classes that the metric counts in full",
     source="doi:10.1093/oxfordjournals.pan.a004868",
 )

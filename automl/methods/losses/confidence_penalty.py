@@ -31,5 +31,6 @@ METHOD = Loss(
     targets=("classes", "tokens"),
     # .1 for images in the paper; its 2 for words, and anything above .5, was not tried here.
     ranges={"beta": Float(0.01, 0.5, log=True, default=0.1)},
+    when="overconfident probabilities",
     source="arXiv:1701.06548",
 )

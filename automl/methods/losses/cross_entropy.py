@@ -30,5 +30,6 @@ METHOD = Loss(
     targets=("classes", "tokens"),
     # .1 in the paper; the baseline does without.
     ranges={"smoothing": Float(0.0, 0.2, default=0.0)},
+    when="classes and tokens; the default",
     source="arXiv:1512.00567",
 )

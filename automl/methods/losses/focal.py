@@ -31,5 +31,6 @@ METHOD = Loss(
     value=focal_loss,
     targets=("classes", "tokens"),
     ranges={"gamma": Float(0.0, 5.0, default=2.0)},  # 0 to 5 in the paper, 2 its best
+    when="many easy samples of one class, few of another",
     source="arXiv:1708.02002",
 )

@@ -29,5 +29,7 @@ METHOD = Loss(
     value=huber_loss,
     targets=("values",),
     ranges={"delta": Float(0.1, 3.0, log=True, default=1.0)},
+    year=1964,
+    when="targets with outliers",
     source="doi:10.1214/aoms/1177703732",
 )

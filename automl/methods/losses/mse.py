@@ -17,4 +17,10 @@ def mse_loss(output: Tensor, target: Tensor, hyper: Hyper) -> Tensor:
     return (output - target).square().flatten(1).mean(dim=1)
 
 
-METHOD = Loss(value=mse_loss, targets=("values",), source="torch.nn.MSELoss")
+METHOD = Loss(
+    value=mse_loss,
+    targets=("values",),
+    year=1805,
+    when="targets without outliers; the default",
+    source="torch.nn.MSELoss",
+)

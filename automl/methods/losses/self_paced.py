@@ -43,5 +43,6 @@ METHOD = Loss(
     # The paper begins with half of the samples; shares below .3 were not tried.
     ranges={"start": Float(0.3, 0.9, default=0.5), "full": Float(0.2, 0.9, default=0.5)},
     year=2010,
+    when="wrong labels among the samples",
     source="NIPS 23, pages 1189-1197",
 )

@@ -49,5 +49,6 @@ METHOD = Optimizer(
     },
     buffers=2,
     reference="torch.optim.Adam",
+    when="coupled decay wanted; else adamw",
     source="arXiv:1412.6980",
 )

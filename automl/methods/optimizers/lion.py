@@ -41,5 +41,6 @@ METHOD = Optimizer(
     },
     buffers=1,
     reference="pytorch_optimizer.Lion",
+    when="large batches, half of AdamW's memory",
     source="arXiv:2302.06675",
 )

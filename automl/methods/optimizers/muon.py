@@ -86,5 +86,6 @@ METHOD = Optimizer(
     # v is used outside of hidden matrices only; whole, it stays one buffer like all others.
     buffers=2,
     reference="torch.optim.Muon",
+    when="hidden matrices: transformers, residual networks, MLPs",
     source="arXiv:2502.16982",
 )

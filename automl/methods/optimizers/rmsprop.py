@@ -47,5 +47,7 @@ METHOD = Optimizer(
     },
     buffers=2,
     reference="torch.optim.RMSprop",
+    year=2012,
+    when="recurrent networks; published recipes",
     source="Hinton 2012, lecture 6.5",
 )

@@ -70,5 +70,7 @@ METHOD = Optimizer(
     },
     buffers=2,
     reference="schedulefree.AdamWScheduleFree",
+    when="a length not known beforehand",
+    evidence="AlgoPerf 2024: .854 without tuning, first; NadamW with cosine .819",
     source="arXiv:2405.15682",
 )

@@ -45,5 +45,7 @@ METHOD = Optimizer(
     },
     buffers=1,
     reference="torch.optim.SGD",
+    year=2013,
+    when="convolutions, and a rate that can be tuned",
     source="proceedings.mlr.press/v28/sutskever13",
 )

@@ -22,5 +22,6 @@ def constant_factor(step: int, horizon: int, *, warmup: float = 0.0) -> float:
 METHOD = Schedule(
     factor=constant_factor,
     ranges={"warmup": Float(0.0, 0.2, default=0.05)},
+    when="a length not known beforehand, with an average",
     source="arXiv:1706.02677",
 )

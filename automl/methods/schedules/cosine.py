@@ -29,5 +29,6 @@ METHOD = Schedule(
     factor=cosine_factor,
     # A tenth of the peak left at the end is the most that published recipes keep.
     ranges={"warmup": Float(0.0, 0.2, default=0.05), "end": Float(0.0, 0.1, default=0.0)},
+    when="the default",
     source="arXiv:1608.03983",
 )

@@ -52,5 +52,6 @@ METHOD = Schedule(
         "decay": Float(0.5, 1.0, default=1.0),
         "end": Float(0.0, 0.1, default=0.0),
     },
+    when="several good points for an ensemble",
     source="arXiv:1608.03983",
 )

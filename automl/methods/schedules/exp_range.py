@@ -30,5 +30,6 @@ METHOD = Schedule(
         "cycles": Int(1, 8, default=4),
         "last": Float(0.05, 0.9, log=True, default=0.3),
     },
+    when="as triangular, settling smoothly",
     source="arXiv:1506.01186",
 )

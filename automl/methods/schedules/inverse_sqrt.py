@@ -27,5 +27,6 @@ def inverse_sqrt_factor(step: int, horizon: int, *, warmup: float = 0.1) -> floa
 METHOD = Schedule(
     factor=inverse_sqrt_factor,
     ranges={"warmup": Float(0.005, 0.3, log=True, default=0.1)},
+    when="transformers, open ends",
     source="arXiv:1706.03762",
 )

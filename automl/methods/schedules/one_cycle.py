@@ -66,5 +66,6 @@ METHOD = Schedule(
         "low": Float(0.8, 0.9, default=0.85),
         "high": Float(0.9, 0.98, default=0.95),
     },
+    when="SGD, short trainings at high rates",
     source="arXiv:1708.07120",
 )

@@ -31,5 +31,6 @@ METHOD = Schedule(
         "power": Float(0.5, 3.0, log=True, default=2.0),  # .9 for segmentation in the paper
         "end": Float(0.0, 0.1, default=0.0),
     },
+    when="a decay between linear and steep",
     source="arXiv:1606.00915",
 )

@@ -32,5 +32,6 @@ METHOD = Schedule(
         "gamma": Float(0.05, 0.8, log=True, default=0.1),
         "every": Float(0.15, 0.6, default=0.3),
     },
+    when="a published recipe to be repeated",
     source="arXiv:1512.03385",
 )

@@ -23,5 +23,6 @@ METHOD = Schedule(
     factor=triangular_factor,
     # The paper takes base from a third to a quarter; half cycles of 2 to 10 epochs.
     ranges={"base": Float(0.01, 0.5, log=True, default=0.1), "cycles": Int(1, 8, default=4)},
+    when="a rate known only within a decade",
     source="arXiv:1506.01186",
 )

@@ -21,5 +21,6 @@ def triangular2_factor(step: int, horizon: int, *, base: float = 0.1, cycles: in
 METHOD = Schedule(
     factor=triangular2_factor,
     ranges={"base": Float(0.01, 0.5, log=True, default=0.1), "cycles": Int(1, 8, default=4)},
+    when="as triangular, settling",
     source="arXiv:1506.01186",
 )

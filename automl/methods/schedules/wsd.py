@@ -40,5 +40,6 @@ METHOD = Schedule(
         "cooldown": Float(0.05, 0.4, log=True, default=0.2),
         "shape": Choice(["1-sqrt", "linear", "cosine"]),
     },
+    when="trainings that may be extended",
     source="arXiv:2405.18392",
 )

@@ -42,5 +42,6 @@ METHOD = Transform(
     apply=agc_transform,
     # .01 for batches up to 4096 in the paper, less for larger; .3 hardly ever clips.
     ranges={"clip": Float(1e-3, 0.3, log=True, default=0.01)},
+    when="networks without norms, large batches",
     source="arXiv:2102.06171",
 )

@@ -24,4 +24,8 @@ def centralization_transform(
             rows.sub_(rows.mean(dim=2, keepdim=True))
 
 
-METHOD = Transform(apply=centralization_transform, source="arXiv:2004.01461")
+METHOD = Transform(
+    apply=centralization_transform,
+    when="convolutions under SGD; costs nothing",
+    source="arXiv:2004.01461",
+)

@@ -26,5 +26,6 @@ def clip_norm_transform(
 METHOD = Transform(
     apply=clip_norm_transform,
     ranges={"norm": Float(0.1, 10.0, log=True, default=1.0)},
+    when="recurrent networks and transformers; spikes in the loss",
     source="arXiv:1211.5063",
 )

@@ -26,5 +26,6 @@ METHOD = Transform(
     # Components of mean gradients lie mostly below .1: smaller limits make a sign of them.
     ranges={"value": Float(1e-3, 1.0, log=True, default=0.1)},
     year=2012,
+    when="single components that explode",
     source="torch.nn.utils.clip_grad_value_",
 )

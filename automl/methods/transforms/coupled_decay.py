@@ -35,5 +35,6 @@ METHOD = Transform(
         "vectors": Choice([False, True]),
     },
     year=1991,
+    when="L2 for an optimizer that has none",
     source="NIPS 4, pages 950-957",
 )

@@ -37,5 +37,6 @@ METHOD = Transform(
         "embeddings": Choice([True, False]),
         "vectors": Choice([False, True]),
     },
+    when="searches that vary the learning rate widely",
     source="arXiv:2309.14322",
 )

@@ -28,5 +28,6 @@ METHOD = Transform(
     apply=masking_transform,
     # The paper keeps .2 to .4 of the components when it fine-tunes language models.
     ranges={"p": Float(0.05, 0.8, default=0.3)},
+    when="fine-tuning on few samples",
     source="arXiv:2109.05687",
 )

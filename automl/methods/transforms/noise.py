@@ -27,5 +27,6 @@ METHOD = Transform(
     apply=noise_transform,
     # .01, .3 and 1 in the paper, for sums of gradients; means over a batch bear less.
     ranges={"eta": Float(1e-8, 1e-1, log=True, default=1e-5)},
+    when="plain SGD that gets stuck",
     source="arXiv:1511.06807",
 )

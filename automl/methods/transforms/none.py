@@ -18,4 +18,4 @@ def none_transform(
     pass
 
 
-METHOD = Transform(apply=none_transform, source="the identity")
+METHOD = Transform(apply=none_transform, when="the default", source="the identity")

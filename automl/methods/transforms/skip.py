@@ -58,5 +58,6 @@ METHOD = Transform(
         "p": Float(0.0, 0.5, default=0.0),
         "easy": Float(0.0, 0.5, default=0.0),
     },
+    when="broken batches among the data",
     source="arXiv:2204.02311",
 )
