@@ -38,6 +38,7 @@ COMMANDS = {
     "best": Entry("Look", "studies:best", "Print the best recipe of a study."),
     "report": Entry("Look", "studies:report", "Write the report of a study, one HTML page."),
     "ui": Entry("Look", "ui:ui", "Open all trials in MLflow's web pages."),
+    "cite": Entry("Look", "cite:cite", "Print the papers behind the best recipe of a study."),
     "methods": Entry("Know", "methods:methods", "List the methods, or explain one."),
     "space": Entry("Know", "space:space", "List and show search spaces."),
     "doctor": Entry("Know", "doctor:doctor", "Check what is installed and reachable."),
