@@ -66,7 +66,7 @@ def _table(family: Family) -> list[str]:
                 f"  {name}",
                 str(year or ""),
                 *cells,
-                shorten(_idea(family.header(name)), 82, placeholder=" ..."),
+                shorten(_idea(family.header(name)), 74, placeholder=" ..."),
             ]
         )
     head, *lines = aligned(rows, right=range(1, 2 + len(costs)))
