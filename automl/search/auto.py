@@ -3,7 +3,8 @@
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
-    from there    TPE; one trial in seven to the end, the others under cautious ASHA
+    from there    in turn TPE and a variation of the best trials; one trial in seven to the end,
+                  the others under cautious ASHA
 
 Trials that are never stopped are the insurance against tasks whose early losses mislead, and the
 only ones that show it. A share of random points beside TPE's was tried and gained nothing on 23
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automl.search.paired import Suggestion
+from automl.search.samplers.neighbours import NeighbourSampler
 from automl.search.samplers.tpe import TpeSampler
 from automl.space.tree import Point, Space
 
@@ -37,6 +39,7 @@ class AutoSampler:
     ) -> None:
         """`first_rung` is the cost of a trial that is stopped there, in full trainings."""
         self._tpe = TpeSampler(space, seed=seed)
+        self._near = NeighbourSampler(space, seed=seed)
         share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
         self._portfolio = list(portfolio)[: int(share / first_rung)]
         self._full = _affordable(share, len(self._portfolio), first_rung)
@@ -47,16 +50,21 @@ class AutoSampler:
         self._suggested += 1
         if index < len(self._portfolio):
             point = self._portfolio[index]
-            self._tpe.adopt(trial, point)
+            self.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
-        full = (index - len(self._portfolio)) % _FULL_EVERY == _FULL_EVERY - 1
-        return Suggestion(self._tpe.suggest(trial).point, full=full)
+        index -= len(self._portfolio)
+        one, other = (self._near, self._tpe) if index % 2 == 0 else (self._tpe, self._near)
+        point = one.suggest(trial).point
+        other.adopt(trial, point)
+        return Suggestion(point, full=index % _FULL_EVERY == _FULL_EVERY - 1)
 
     def adopt(self, trial: int, point: Point) -> None:
         self._tpe.adopt(trial, point)
+        self._near.adopt(trial, point)
 
     def observe(self, trial: int, loss: float) -> None:
         self._tpe.observe(trial, loss)
+        self._near.observe(trial, loss)
 
 
 def _affordable(share: float, entries: int, first_rung: float) -> int:
