@@ -41,6 +41,9 @@ COMMANDS = {
     "cite": Entry("Look", "cite:cite", "Print the papers behind the best recipe of a study."),
     "methods": Entry("Know", "methods:methods", "List the methods, or explain one."),
     "space": Entry("Know", "space:space", "List and show search spaces."),
+    "lr-find": Entry(
+        "Know", "lr_find:lr_find", "Find the learning rates that are worth searching."
+    ),
     "doctor": Entry("Know", "doctor:doctor", "Check what is installed and reachable."),
     "export": Entry("Keep", "studies:export", "Print the trials, or the best recipe, of a study."),
     "rm": Entry("Keep", "studies:rm", "Delete a study."),

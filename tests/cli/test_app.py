@@ -37,6 +37,7 @@ FLAGS = {
     "space": "--help",
     "space show": "--help --set",
     "space list": "--help",
+    "lr-find": "--device --help --optimizer --plot --set --target --updates",
     "doctor": "--help --runs",
     "export": "--format --help --journal --runs --to",
     "rm": "--help --journal --runs --yes",
@@ -71,13 +72,13 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     for line in text.splitlines():
         if head := re.match(r"(\w+):$", line):
             groups[head[1]] = []
-        elif groups and (name := re.match(r"  ([a-z]\w*)  ", line)):
+        elif groups and (name := re.match(r"  ([a-z][\w-]*)  ", line)):
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
         "Search": ["tune", "resume", "train"],
         "Look": ["ls", "show", "best", "report", "ui", "cite"],
-        "Know": ["methods", "space", "doctor"],
+        "Know": ["methods", "space", "lr-find", "doctor"],
         "Keep": ["export", "rm"],
     }
     assert "automl tune digits" in text
@@ -101,7 +102,7 @@ def test_the_line_in_the_list_is_the_commands_own(
     main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["--help"])
-    listed = dict(re.findall(r"^  ([a-z]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
+    listed = dict(re.findall(r"^  ([a-z-]+) +(\S.*)$", capsys.readouterr().out, re.MULTILINE))
     for command in (c for c in FLAGS if " " not in c):
         main([command, "--help"])
         text = " ".join(capsys.readouterr().out.split())
@@ -239,6 +240,8 @@ WRONG = {
     "rm nosuch": "no study named 'nosuch'",
     "resume nosuch": "no study named 'nosuch'",
     "ls --journal nonsense://x": "a journal is kept in sqlite or postgresql",
+    "lr-find digits --optimizer lionn": "no optimizer named 'lionn'; nearest: 'lion'",
+    "lr-find digits --plot nowhere/x.svg": "--plot nowhere/x.svg: no folder",
     "methods lionn": "no method named 'lionn'; nearest: 'lion'",
     "space": "missing command",
     "space show nosuch": "no space named 'nosuch'",
@@ -306,6 +309,18 @@ def test_methods_are_listed_by_family(main: Main, capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert text.index("optimizer (") < text.index("  lion ") < text.index("schedule (")
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_lr_find_prints_bounds_that_tune_takes(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lr-find", "digits", "--updates", "80", "--plot", "rates.svg"]) == 0
+    text = capsys.readouterr().out
+    bounds = re.search(r"--set optimizer.adamw.lr=([\d.e-]+)\.\.([\d.e-]+)$", text, re.M)
+    assert bounds is not None
+    assert float(bounds[1]) < 3e-3 < float(bounds[2])  # a rate that is known to be good
+    assert Path("rates.svg").read_text().startswith("<svg")
+    assert main(["tune", "digits", "--dry-run", *bounds[0].split()]) == 0
 
 
 @pytest.mark.slow
