@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call
 
-from automl.methods.stages import Batch, Layout, Optimizer, hyper_tensors
+from automl.methods.stages import Batch, LayerLook, Layout, Optimizer, Slot, hyper_tensors
 from automl.registry import family
 from automl.train.looks import BatchLooks
 from automl.train.packed import layout_of
 
-from .tiny_problem import OwnDraws, data, network, values_at
+from .tiny_problem import OwnDraws, Run, data, network, values_at, weights
 
 
 @pytest.fixture(autouse=True)
@@ -268,7 +268,7 @@ def test_simmering_shares_its_temperature_out_among_oscillators() -> None:
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(1, 500, generator=generator, dtype=torch.float64)
     method, layout = optimizer("simmering"), Layout((), 500, 500)
-    hyper = tensors("simmering", lr=0.05**2, temperature=0.5)
+    hyper = tensors("simmering", lr=0.05**2, temperature=0.5, tau=1.0)
     state, kinetic, potential = method.init(w, layout), [], []
     for t in range(1, 6001):
         before = w.clone()
@@ -280,3 +280,78 @@ def test_simmering_shares_its_temperature_out_among_oscillators() -> None:
             potential.append(float((stiffness * ((w + before) / 2).square()).mean()))
     assert sum(kinetic) / 4000 == pytest.approx(0.5, rel=0.02)
     assert sum(potential) / 4000 == pytest.approx(0.5, rel=0.02)
+
+
+# K-FAC and EKFAC --------------------------------------------------------------------------------
+
+
+class Layers:
+    """A look at one linear layer "net.weight" with a bias, that the test makes up."""
+
+    def __init__(self, inputs: Tensor, slopes: Tensor) -> None:
+        self._found = {"net.weight": LayerLook(inputs[None, :, None], slopes[None, :, None])}
+
+    def layers(self, x: Tensor) -> dict[str, LayerLook]:
+        return self._found
+
+
+LINEAR = Layout(
+    (Slot("net.weight", (3, 2), 0, "output"), Slot("net.bias", (3,), 6, "vector")), 9, 6
+)
+
+
+def natural(name: str, samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs with a 1, slopes, the gradient [3, 3] with the bias's column, and the first step."""
+    generator = torch.Generator().manual_seed(0)
+    a, slopes, g = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((samples, 2), (samples, 3), (1, 9))
+    )
+    method, w = optimizer(name), torch.zeros(1, 9, dtype=torch.float64)
+    hyper = tensors(name, lr=1.0, kl=1e9, damping=0.01) | {"factor": torch.ones(1, 1).double()}
+    time = torch.ones(1, 1, dtype=torch.float64)
+    method.step(w, g, method.init(w, LINEAR), hyper, time, LINEAR, Layers(a, slopes))
+    matrix = [torch.cat([x[0, :6].view(3, 2), x[0, 6:, None]], 1) for x in (g, w)]
+    return torch.cat([a, torch.ones(samples, 1).double()], 1), slopes, matrix[0], -matrix[1]
+
+
+def test_kfac_solves_with_the_kronecker_product_of_the_damped_factors() -> None:
+    a, slopes, g, step = natural("kfac", 20)
+    A, G = a.T @ a / 20, slopes.T @ slopes / 20
+    ratio = (A.trace() / G.trace()).sqrt()
+    eye = torch.eye(3, dtype=torch.float64)
+    whole = torch.kron(G + 0.1 / ratio * eye, A + 0.1 * ratio * eye)
+    torch.testing.assert_close(step.flatten(), torch.linalg.solve(whole, g.flatten()))
+
+
+def test_ekfac_solves_with_the_diagonal_of_the_fisher_matrix_in_kfacs_axes() -> None:
+    a, slopes, g, step = natural("ekfac", 20)
+    each = torch.einsum("br,bc->brc", slopes, a).flatten(1)
+    fisher = each.T @ each / 20
+    axes = [torch.linalg.eigh(x.T @ x / 20)[1] for x in (slopes, a)]
+    turn = torch.kron(*axes)
+    diagonal = (turn.T @ fisher @ turn).diagonal()
+    whole = turn @ (diagonal + 0.01).diag() @ turn.T
+    torch.testing.assert_close(step.flatten(), torch.linalg.solve(whole, g.flatten()))
+    # and that describes the Fisher matrix better than the product of the factors does
+    product = torch.kron(slopes.T @ slopes / 20, a.T @ a / 20)
+    assert (turn @ diagonal.diag() @ turn.T - fisher).norm() < (product - fisher).norm()
+
+
+@pytest.mark.parametrize("name", ["kfac", "ekfac"])
+def test_twenty_steps_of_natural_gradient_go_further_than_adamws(name: str) -> None:
+    run = Run(weights(), [values_at({"optimizer": name})], {"optimizer": name})
+    assert run.steps(20)[-1] < 0.3  # AdamW at 3e-3: 1.137
+
+
+def test_what_has_no_look_takes_adamws_step() -> None:
+    class Nothing:
+        def layers(self, x: Tensor) -> dict[str, LayerLook]:
+            return {}
+
+    for name in ("kfac", "ekfac"):
+        method, w = optimizer(name), torch.ones(1, 9, dtype=torch.float64)
+        hyper = tensors(name, rest_lr=0.1, wd=1e-30) | {"factor": torch.full((1, 1), 0.5).double()}
+        time = torch.ones(1, 1, dtype=torch.float64)
+        method.step(w, 3 * w, method.init(w, LINEAR), hyper, time, LINEAR, Nothing())
+        assert (w - 0.95).abs().max() < 1e-6
