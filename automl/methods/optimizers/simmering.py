@@ -14,7 +14,8 @@ At temperature T each weight keeps the kinetic energy T/2, and w wanders among g
 instead of settling in one. With T near 0 it is gradient descent with momentum of rate lr. The
 paper averages the predictions of sampled weights; here the weights themselves are averaged, which
 is one network in the end, and is close to it while they stay in one basin. Noise of batches heats
-beyond T. tau in units of h's time. The mean's weights and the masses are our choice.
+beyond T. A small tau (in units of h's time) drains what the falling loss sets free; with a large
+one the network boils. The mean's weights and the masses are our choice.
 Source: Babayan et al. 2024, arXiv:2410.19912; integrator: Martyna et al. 1996.
 """
 
@@ -80,9 +81,9 @@ METHOD = Optimizer(
     step=simmering_step,
     evaluated=simmering_evaluated,
     ranges={
-        "lr": Float(1e-4, 0.3, log=True, default=3e-2),
-        "temperature": Float(1e-8, 1e-3, log=True, default=1e-6),
-        "tau": Float(0.1, 10.0, log=True, default=1.0),
+        "lr": Float(1e-4, 0.1, log=True, default=1e-2),
+        "temperature": Float(1e-7, 1e-3, log=True, default=1e-5),
+        "tau": Float(0.01, 1.0, log=True, default=0.03),
     },
     buffers=2,
     source="arXiv:2410.19912",
