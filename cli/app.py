@@ -44,6 +44,7 @@ COMMANDS = {
     "lr-find": Entry(
         "Know", "lr_find:lr_find", "Find the learning rates that are worth searching."
     ),
+    "bench": Entry("Know", "bench:bench", "Measure what packs of trials gain on this machine."),
     "doctor": Entry("Know", "doctor:doctor", "Check what is installed and reachable."),
     "export": Entry("Keep", "studies:export", "Print the trials, or the best recipe, of a study."),
     "rm": Entry("Keep", "studies:rm", "Delete a study."),

@@ -18,6 +18,7 @@ from automl.reports.tables import recipe_title
 from automl.study.state import State, StudyConfig, Trial
 
 from .render import search_progress, tried
+from .wording import packed, packing_words
 
 _QUIET_SECONDS = 300.0  # some CI systems end a job that says nothing for ten minutes
 
@@ -51,6 +52,9 @@ class PlainLines:
             self._begun(StudyConfig.from_json(event["config"]))
             each = duration(event["full_seconds"])
             self._line(f"smoke trial of the baseline: fine; one full training takes about {each}")
+            packing = StudyConfig.from_json(event["config"]).packing
+            if packing is not None:
+                self._line(packing_words(packing))
         elif kind == "phase":
             self._phase(event["phase"])
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
@@ -69,6 +73,8 @@ class PlainLines:
     def _phase(self, phase: str) -> None:
         if phase == "verdict":
             trials = counted(tried(self._state), "trial")
+            together = packed(self._state)
+            trials += f" ({together})" if together else ""
             self._line(f"search ended after {trials}{self._best()}; fresh seeds decide now")
 
     def _reported(self, trial: Trial, before: Trial | None) -> None:

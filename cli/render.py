@@ -23,7 +23,7 @@ from automl.study.budget import Budget
 from automl.study.state import State, Trial
 
 from .matters import Matter, matters
-from .wording import about, curve
+from .wording import about, curve, packed
 
 _RECENT = 3
 _FEWEST = 10  # lines; a lower terminal is cut at the bottom
@@ -168,7 +168,8 @@ class Screen:
         stage = {"verdict": "2 of 2: fresh seeds", "done": "done"}.get(
             self._phase, "1 of 2: search"
         )
-        tail = "  ".join(word for word in (f"{share:4.0%}", stage, left, counts) if word)
+        words = (f"{share:4.0%}", stage, left, counts, packed(self._state))
+        tail = "  ".join(word for word in words if word)
         bar = max(min(width - len(tail) - 2, 30), 8)
         done = round(bar * share)
         full, empty = ("#", ".") if plain else ("━", "─")

@@ -169,10 +169,12 @@ class _Driver:
     def _hand_out(self, events: Sequence[dict[str, Any]], groups: Sequence[Group]) -> bool:
         """Journal what was asked for with who trains beside whom, then submit it."""
         slots = slots_of(groups)
+        gains = {str(g.segments[0].trial): g.gain for g in groups}
         for event in events:
             slot = slots.get(event["segment"]["trial"])
             if slot is not None:
                 event["slot"] = slot.to_json()
+                event["gain"] = gains[slot.pack]
         self._record(events)
         self._ready += [self._pack(g.segments, g.probe) for g in groups]
         self._submit()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from automl.errors import StudyError
 from automl.recipe import Recipe
-from automl.records import Segment, Slot
+from automl.records import Packing, Segment, Slot
 from automl.study.state import State, StudyConfig
 
 LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
@@ -62,6 +62,7 @@ class Size:
 
     members: int
     known: bool = True
+    gain: float = 0.0  # expected speed of each against alone; 0: nobody measured
 
 
 def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
@@ -74,13 +75,19 @@ def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
         if found.size == 1 and (same or (pack == "auto" and _at_most(measured, recipe))):
             alone = Size(1)
         if same and found.size > 1:
-            return Size(min(found.size, largest))
+            return _size(found, largest)
     if alone is not None:
         return alone
     if pack != "auto":
         return Size(largest)
-    paying = [f.size for r, f in state.packings if f.size > 1 and _at_most(recipe, r)]
-    return Size(min(max(paying), largest)) if paying else Size(1, known=False)
+    paying = [f for r, f in state.packings if f.size > 1 and _at_most(recipe, r)]
+    if not paying:
+        return Size(1, known=False)
+    return _size(max(paying, key=lambda found: found.size), largest)
+
+
+def _size(found: Packing, largest: int) -> Size:
+    return Size(min(found.size, largest), gain=found.gain)
 
 
 def _at_most(a: Recipe, b: Recipe) -> bool:
@@ -105,6 +112,7 @@ class Group:
 
     segments: list[Segment]
     members: int  # at most
+    gain: float = 0.0  # that the members were measured to bring
     probe: int = 0  # packs of up to so many are to be measured first
 
     def takes(self, segment: Segment) -> bool:
@@ -153,7 +161,7 @@ class Packer:
             group.segments.append(segment)
             return group
         size = size_for(segment.recipe, state, self._pack, self._largest)
-        group = Group([segment], size.members)
+        group = Group([segment], size.members, size.gain)
         kind = _kind(segment.recipe)[0]
         if not size.known and kind not in self._probing.values():
             group.probe = self._largest

@@ -124,6 +124,7 @@ class State:
     slots: dict[int, Slot] = field(default_factory=dict)  # of open segments that are packed
     packings: list[tuple[Recipe, Packing]] = field(default_factory=list)  # what workers measured
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
+    gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
     allowance: float | None = None  # full trainings for the verdict; None: still searching
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
     ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
@@ -154,6 +155,7 @@ class State:
             self._asked(Segment.from_json(event["segment"]), event["phase"], event["label"], at)
             if event.get("slot"):
                 self.slots[event["segment"]["trial"]] = Slot.from_json(event["slot"])
+                self.gains[event["segment"]["trial"]] = event["gain"]
         elif kind == "report":
             self._reported(Report.from_json(event["report"]), at)
         elif kind == "judge":

@@ -66,9 +66,9 @@ def probe(task: ModelTask, recipe: Recipe, limit: int, *, whole: bool = False) -
         except Exception as error:
             reason = failure_of(error).message  # out of memory, usually: what was there remains
             break
-        seconds = statistics.median(b for _, b in turns) / size
+        # Ratios of turns, so that a busy moment slows both sides; seconds then follow from them.
         gains[size] = statistics.median(a / b for a, b in turns) * size
-        rows.append((size, seconds, peak_mib()))
+        rows.append((size, single / gains[size], peak_mib()))
         if not whole and size > 2 and gains[size] < _DOUBLING * gains[size // 2]:
             break
         size *= 2

@@ -38,6 +38,8 @@ FLAGS = {
     "space show": "--help --set",
     "space list": "--help",
     "lr-find": "--device --help --optimizer --plot --set --target --updates",
+    "bench": "--help",
+    "bench packs": "--device --help --largest --set --target",
     "doctor": "--help --runs",
     "export": "--format --help --journal --runs --to",
     "rm": "--help --journal --runs --yes",
@@ -78,7 +80,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     assert groups == {
         "Search": ["tune", "resume", "train"],
         "Look": ["ls", "show", "best", "report", "ui", "cite"],
-        "Know": ["methods", "space", "lr-find", "doctor"],
+        "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],
     }
     assert "automl tune digits" in text

@@ -225,3 +225,22 @@ def test_the_live_screen_leaves_no_trace(place: Path) -> None:
     assert "\x1b" not in text[end:]
     assert "Cost: 4 trials" in text[end:]
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and the cursor is back
+
+
+def test_packs_are_measured_and_used(place: Path) -> None:
+    measured = _run("bench", "packs", "digits", *SETS, "--largest", "4")
+    assert measured.returncode == 0, measured.stderr
+    assert "TRIALS x SAMPLES/S" in measured.stdout
+    assert re.search(r"^2 +.* MiB$", measured.stdout, re.MULTILINE)
+    assert re.search(r"^auto trains ", measured.stdout, re.MULTILINE)
+    tuned = _run(*LONGER, "--pack", "6", "--name", "packed")
+    assert tuned.returncode in (0, 3), tuned.stderr
+    assert re.search(r"search ended after 12 trials \(packed 12\); best", tuned.stdout)
+
+
+def test_a_loop_of_ones_own_has_no_packs_to_measure(place: Path) -> None:
+    text = 'space = {"lr": "0.1..0.2"}\n\n\ndef train(trial):\n    trial.report(1, 0.5)\n'
+    (place / "loop.py").write_text(text)
+    refused = _run("bench", "packs", "loop.py")
+    assert refused.returncode == 2
+    assert "trains itself: its trials cannot be packed" in refused.stderr

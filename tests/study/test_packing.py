@@ -65,11 +65,11 @@ def knowing(*found: tuple[Recipe, Packing]) -> State:
 def test_what_pays_pays_for_smaller_networks_and_what_does_not_for_no_larger() -> None:
     pays, not_ = Packing(8, 2.0), Packing(1, 1.0, "too little")
     state = knowing((recipe(32), pays), (recipe(48, 128), not_))
-    assert size_for(recipe(32), state, "auto", 16) == Size(8)
-    assert size_for(recipe(16, 32), state, "auto", 16) == Size(8)
+    assert size_for(recipe(32), state, "auto", 16) == Size(8, gain=2.0)
+    assert size_for(recipe(16, 32), state, "auto", 16) == Size(8, gain=2.0)
     assert size_for(recipe(64, 128), state, "auto", 16) == Size(1)
     assert size_for(recipe(64), state, "auto", 16) == Size(1, known=False)
-    assert size_for(recipe(32), state, "auto", 4) == Size(4)
+    assert size_for(recipe(32), state, "auto", 4) == Size(4, gain=2.0)
     other = recipe(16, architecture="gru")
     assert size_for(other, state, "auto", 16) == Size(1, known=False)
 
@@ -172,7 +172,7 @@ def asked(segment: Segment, slot: Slot | None = None, like: int | None = None) -
     }  # fmt: skip
     if like is not None:
         event["like"] = like
-    return event if slot is None else {**event, "slot": slot.to_json()}
+    return event if slot is None else {**event, "slot": slot.to_json(), "gain": 2.0}
 
 
 def test_asks_beside_another_trial_are_retold_as_they_were() -> None:
