@@ -35,12 +35,19 @@ ENTRIES: tuple[Mapping[str, Value | tuple[Value, ...]], ...] = (
         "batch": _LIGHT,
     },
     {
+        "optimizer": "muon",
+        "optimizer.muon.lr": 2e-2,
+        "optimizer.muon.wd": 0.1,
+        "batch": _LIGHT,
+        "batch_size": 32,
+        "loss.cross_entropy.smoothing": 0.1,
+    },
+    {
         "optimizer": "sgd",
         "optimizer.sgd.lr": 0.2,
         "optimizer.sgd.wd": 5e-4,
         "schedule": "one_cycle",
-        "batch": _HEAVY,
-        "loss.cross_entropy.smoothing": 0.1,
+        "batch": _LIGHT,
     },
     {
         "optimizer": "adamw",
@@ -61,14 +68,6 @@ ENTRIES: tuple[Mapping[str, Value | tuple[Value, ...]], ...] = (
         "optimizer": "schedule_free_adamw",
         "optimizer.schedule_free_adamw.lr": 5e-3,
         "optimizer.schedule_free_adamw.wd": 0.05,
-    },
-    {
-        "optimizer": "muon",
-        "optimizer.muon.lr": 1e-2,
-        "optimizer.muon.wd": 0.02,
-        "averaging": ("ema", "swa"),
-        "batch": _HEAVY,
-        "loss.cross_entropy.smoothing": 0.1,
     },
     {
         "optimizer": "adamw",
