@@ -12,13 +12,11 @@ from torch import Tensor
 from automl.methods.optimizers._matrices import LARGEST_SIDE
 from automl.methods.stages import Hyper, LayerLook, Layout, Looks, Slot, State
 
-LayerSlots = tuple[Slot, Slot | None]  # weight, bias
 
-
-def kronecker_groups(layout: Layout) -> dict[tuple[int, int], list[LayerSlots]]:
+def kronecker_groups(layout: Layout) -> dict[tuple[int, int], list[tuple[Slot, Slot | None]]]:
     """Layers that may have looks, by the shape (r, c) of their matrix, the bias's column in it."""
     vectors = {s.name: s for s in layout.slots if len(s.shape) == 1}
-    groups: dict[tuple[int, int], list[LayerSlots]] = {}
+    groups: dict[tuple[int, int], list[tuple[Slot, Slot | None]]] = {}
     for slot in layout.slots:
         if len(slot.shape) < 2 or slot.role == "embedding" or not slot.name.endswith("weight"):
             continue
@@ -37,7 +35,7 @@ def kronecker_init(w: Tensor, layout: Layout) -> State:
     return state
 
 
-def kronecker_in(flat: Tensor, layers: list[LayerSlots]) -> Tensor:
+def kronecker_in(flat: Tensor, layers: list[tuple[Slot, Slot | None]]) -> Tensor:
     """The layers' matrices in flat [k, p], as [k, n, r, c]."""
     found = []
     for weight, bias in layers:
@@ -51,7 +49,7 @@ def kronecker_in(flat: Tensor, layers: list[LayerSlots]) -> Tensor:
     return torch.stack(found, 1)
 
 
-def kronecker_put(flat: Tensor, layers: list[LayerSlots], x: Tensor) -> None:
+def kronecker_put(flat: Tensor, layers: list[tuple[Slot, Slot | None]], x: Tensor) -> None:
     """Write x [k, n, r, c] to the layers' places in flat [k, p]."""
     for i, (weight, bias) in enumerate(layers):
         c = weight.numel // weight.shape[0]
@@ -67,7 +65,7 @@ def kronecker_look(look: LayerLook, bias: Slot | None) -> tuple[Tensor, Tensor]:
 
 
 def kronecker_remember(
-    state: State, shape: tuple[int, int], layers: list[LayerSlots], seen: dict[str, LayerLook],
+    state: State, shape: tuple[int, int], layers: list[tuple[Slot, Slot | None]], seen: dict[str, LayerLook],
     due: Tensor, ema: Tensor,
 ) -> None:  # fmt: skip
     """Take A = sum_t a a^T/b and G = sum_t g g^T/(b*t) into their means, where due [k, 1]."""
