@@ -65,8 +65,8 @@ def kronecker_look(look: LayerLook, bias: Slot | None) -> tuple[Tensor, Tensor]:
 
 
 def kronecker_remember(
-    state: State, shape: tuple[int, int], layers: list[tuple[Slot, Slot | None]], seen: dict[str, LayerLook],
-    due: Tensor, ema: Tensor,
+    state: State, shape: tuple[int, int], layers: list[tuple[Slot, Slot | None]],
+    seen: dict[str, LayerLook], due: Tensor, ema: Tensor,
 ) -> None:  # fmt: skip
     """Take A = sum_t a a^T/b and G = sum_t g g^T/(b*t) into their means, where due [k, 1]."""
     for i, (weight, bias) in enumerate(layers):
