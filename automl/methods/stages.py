@@ -117,6 +117,17 @@ class Batch:
     y2: Tensor | None = None
     weight: Tensor | None = None
 
+    def parts(self, n: int) -> list[Batch]:
+        """The samples in at most n parts, of one size but for the last."""
+        size = -(-self.x.shape[1] // n)
+        if n == 1:
+            return [self]
+        columns = [
+            [None] * n if a is None else a.split(size, dim=1)
+            for a in (self.x, self.y, self.y2, self.weight)
+        ]
+        return [Batch(*column) for column in zip(*columns, strict=False)]
+
 
 Closure = Callable[..., tuple[Tensor, Tensor]]
 """closure(statistics=True) -> (loss [k], gradient [k, p]) at the present weights.

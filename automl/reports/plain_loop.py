@@ -75,8 +75,10 @@ class Trainer:
         averaging: Stage,
         batch_size: int,
         seed: int,
+        accumulate: int = 1,
     ) -> None:
         self.model, self.train, self.batch_size = model, train, batch_size
+        self.accumulate = accumulate  # parts of a batch that go through the model one by one
         self.batches, self.loss, self.gradient = batches, loss, gradient
         self.transforms, self.optimizer = transforms, optimizer
         self.schedule, self.averaging = schedule, averaging
@@ -113,18 +115,15 @@ class Trainer:
             self.model.train()
             kept = [] if statistics else [(b, b.clone()) for b in self.model.buffers()]
             self.g.zero_()
-            with torch.enable_grad():
-                output = self.forward(batch.x[0])
-                loss = self.sample_loss(output, batch.y[0])
-                if batch.y2 is not None and batch.weight is not None:
-                    other, weight = self.sample_loss(output, batch.y2[0]), batch.weight[0]
-                    loss = weight * loss + (1 - weight) * other
-                if self.loss.weigh is not None:
-                    loss = loss * self.loss.weigh(loss.detach(), self.loss_hyper())
-                loss.mean().backward()
+            total_loss = self.w.new_zeros(1)
+            for part in batch.parts(self.accumulate):
+                with torch.enable_grad():
+                    loss = self.mean_loss(part) * (part.x.shape[1] / batch.x.shape[1])
+                    loss.backward()
+                total_loss += loss.detach()
             for buffer, before in kept:
                 buffer.copy_(before)
-            return loss.detach().mean()[None], self.g
+            return total_loss, self.g
 
         scheduled = self.scheduled(update, total)
         factor = {"factor": scheduled["factor"]}
@@ -144,6 +143,16 @@ class Trainer:
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
         return loss  # type: ignore[no-any-return]
+
+    def mean_loss(self, batch: Batch) -> Tensor:
+        output = self.forward(batch.x[0])
+        loss = self.sample_loss(output, batch.y[0])
+        if batch.y2 is not None and batch.weight is not None:
+            other, weight = self.sample_loss(output, batch.y2[0]), batch.weight[0]
+            loss = weight * loss + (1 - weight) * other
+        if self.loss.weigh is not None:
+            loss = loss * self.loss.weigh(loss.detach(), self.loss_hyper())
+        return loss.mean()
 
     def looks(self, batch: Batch, update: int) -> Any:
         """More looks at the step's batch, for an optimizer that asks."""

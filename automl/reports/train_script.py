@@ -197,6 +197,7 @@ def _constants(recipe: Recipe, card: TaskCard) -> str:
             f"SEED = {recipe.seed}",
             f"UPDATES = {updates}",
             f"BATCH_SIZE = {size}",
+            f"ACCUMULATE = {recipe.point.get('accumulate') or 1}  # parts of a batch, one by one",
             f"EVERY = {every}  # updates between lines of output",
             f"DEVICE = torch.device({device})",
         ]
@@ -339,6 +340,7 @@ def main() -> None:
         schedule={one("schedule")},
         averaging={one("averaging")},
         batch_size=BATCH_SIZE,
+        accumulate=ACCUMULATE,
         seed=seed,
     )
     total = 0.0

@@ -72,6 +72,9 @@ class Program:
         self.dtype = _PRECISIONS[precision]
         self._half = precision == "bfloat16"
         self.batch_size = int(str(recipes[0].point.get("batch_size", task.card.batch_size)))
+        self._accumulate = int(str(recipes[0].point.get("accumulate", 1)))
+        if self._accumulate < 1:
+            raise RecipeError(f"accumulate {self._accumulate}: a batch has at least one part")
         self.total = max(1, self.updates_at(recipes[0].steps))
         self.updates = 0
         modules = []
@@ -221,7 +224,7 @@ class Program:
 
     def _looks(self, lane: Lane, batch: Batch, draws: KeyedDraws) -> BatchLooks:
         """More looks at the step's batch, for the lane's optimizer."""
-        hyper = {n: lane.take(h) for n, h in self._loss_hyper.items()}
+        hyper = {n: lane.take(h) for n, h in self._loss_numbers().items()}
         keys = [mix(self._forward_seeds[r], self.updates) for r in lane.rows]
 
         def loss(
@@ -270,16 +273,31 @@ class Program:
     def _forward_backward(self, batch: Batch, statistics: bool) -> tuple[Tensor, Tensor]:
         buffers = self.packed.buffers
         before = [] if statistics else [b.clone() for b in buffers]
+        first, *rest = batch.parts(self._accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys = [mix(seed, self.updates) for seed in self._forward_seeds]
-        hyper = self._loss_hyper
-        if self._loss is not None and "progress" in self._loss.needs:
-            hyper = hyper | {"progress": self._progress()[:, 0]}
-        work = Pass(batch, hyper, keys, self._mean_loss, self.precision)
-        loss, g = self._engine(work)
+        loss, g = self._engine(
+            Pass(first, self._loss_numbers(), keys, self._mean_loss, self.precision)
+        )
+        if rest:
+            share = first.x.shape[1] / batch.x.shape[1]
+            loss, g = share * loss, share * g  # copies: the engine writes into its own again
+        for i, part in enumerate(rest, start=1):
+            keys = [mix(seed, self.updates, i) for seed in self._forward_seeds]
+            own = Pass(part, self._loss_numbers(), keys, self._mean_loss, self.precision)
+            more, more_g = self._engine(own)
+            share = part.x.shape[1] / batch.x.shape[1]
+            loss.add_(more, alpha=share)
+            g.add_(more_g, alpha=share)
         for buffer, value in zip(buffers if before else (), before, strict=True):
             buffer.copy_(value)
         return loss, g
+
+    def _loss_numbers(self) -> dict[str, Tensor]:
+        """What the members' losses are given, [k] or [k, ...] each."""
+        if self._loss is None or "progress" not in self._loss.needs:
+            return self._loss_hyper
+        return self._loss_hyper | {"progress": self._progress()[:, 0]}
 
     def _mean_loss(
         self,

@@ -18,7 +18,7 @@ from automl.space.ranges import Value
 from automl.tasks.task import Split
 from automl.train.measure import Judged
 from automl.train.packed import Packed, layout_of
-from automl.train.step import Program
+from automl.train.step import EngineName, Program
 
 from .small_problem import BATCH, PLAIN, RECIPES, network, small_task
 
@@ -101,6 +101,25 @@ def test_losses_that_ask_for_more_get_it_and_packs_agree() -> None:
             loop, traced = (pack.step() for pack in packs)
             torch.testing.assert_close(loop, traced)
         assert not torch.equal(loop[0], loop[1])
+
+
+@pytest.mark.parametrize("engine", ["loop", "traced"])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(engine: EngineName) -> None:
+    # 16 samples in 3 parts: 6, 6 and 4, each counted by its size.
+    plain: dict[str, Value] = {**PLAIN, "precision": "float64", "batch": "mixup"}
+    points = (plain, {**plain, "accumulate": 3})
+    # Without batch norm and dropout, for which a part is a batch of its own.
+    task = small_task(lambda r: nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)))
+    whole, parts = (
+        Program(task, [Recipe(p, steps=20, seed=s) for s in (1, 2)], engine=engine) for p in points
+    )
+    for one in (whole, parts):
+        one.begin(5)
+    for _ in range(5):
+        torch.testing.assert_close(parts.step(), whole.step(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(parts.packed.w, whole.packed.w, rtol=1e-8, atol=1e-10)
+    with pytest.raises(RecipeError, match="accumulate 0: a batch has at least one part"):
+        program({**PLAIN, "accumulate": 0})
 
 
 # Batch norm ----------------------------------------------------------------------------------
