@@ -36,6 +36,10 @@ def shipped() -> dict[str, str]:
     return {name: str(found[name].get("about", "")) for name in sorted(found)}
 
 
+# What a recipe may say beside its methods, though a space leaves it to the task.
+_TRAINERS = ("batch_size", "accumulate", "precision")
+
+
 def load_space(
     source: str | Path, *, sets: Sequence[str] = (), extra: Mapping[str, Range] | None = None
 ) -> Space:
@@ -77,6 +81,9 @@ def compose(
     for name, text in plain.items():
         if name not in known and "." not in name:
             dimensions.append(Dimension(name, _range(text, f"{place}, {name}")))
+    for name, text in orders:
+        if name in _TRAINERS and name not in {*known, *plain} and "optimizer" in stages:
+            dimensions.append(Dimension(name, _range(text, f"--set {name}")))
     space = Space(dimensions)
     for name, text in plain.items():
         if "." in name and (name in space or not _absent_method(name, stages)):

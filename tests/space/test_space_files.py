@@ -103,3 +103,11 @@ def test_every_method_can_stand_in_a_space(key: str) -> None:
 def test_a_file_that_is_not_there_names_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="or one of: "):
         load_space(tmp_path / "gone.toml")
+
+
+def test_a_set_may_say_what_the_trainer_knows_though_the_space_does_not() -> None:
+    space = load_space("quick", sets=("accumulate=2|4", "precision=float64", "batch_size=32"))
+    point = space.default()
+    assert (point["accumulate"], point["precision"], point["batch_size"]) == (2, "float64", 32)
+    with pytest.raises(SpaceError, match="no hyperparameter 'acumulate'"):
+        load_space("quick", sets=("acumulate=2",))
