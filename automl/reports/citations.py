@@ -1,7 +1,8 @@
 """Whom to cite for a recipe: the sources that its methods' files name.
 
 A header ends with "Source: Foret et al. 2020, arXiv:2010.01412; ...". Each part that names people
-and a year is a reference; the rest (a class of torch's, a remark) is no paper and is left out.
+and a year, or an arXiv number alone, is a reference; the rest (a class of torch's, a remark) is no
+paper and is left out.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ _DOI = re.compile(r"doi:(\S+)")
 class Reference:
     """One paper or page, as the method's file names it."""
 
-    who: str
+    who: str  # "" where the file gives a number alone
     year: int
     where: str
 
     @property
     def key(self) -> str:
         """Key in a bibliography: foret2020."""
-        return re.sub(r"\W", "", self.who.split()[0].lower()) + str(self.year)
+        first = self.who.split()[0].lower() if self.who else "arxiv"
+        return re.sub(r"\W", "", first) + str(self.year)
 
     @property
     def number(self) -> str:
@@ -38,12 +40,14 @@ class Reference:
         return found[0] if found else self.plain()
 
     def plain(self) -> str:
-        return f"{self.who} {self.year}" + (f", {self.where}" if self.where else "")
+        named = f"{self.who} {self.year}" if self.who else ""
+        return ", ".join(part for part in (named, self.where) if part)
 
     def bibtex(self, key: str, note: str) -> str:
         """An entry without a title, which the files do not hold; the number leads to it."""
         authors = re.sub(r" et al\.$", " and others", self.who).replace(", ", " and ")
-        fields = {"author": authors, "year": str(self.year)}
+        fields = {"author": authors} if authors else {}
+        fields["year"] = str(self.year)
         if found := _ARXIV.search(self.where):
             fields |= {"eprint": found[1], "archivePrefix": "arXiv"}
         elif found := _DOI.search(self.where):
@@ -62,6 +66,8 @@ def references(family: Family, name: str) -> list[Reference]:
     for part in " ".join(text.split()).rstrip(".").split("; "):
         if match := _PART.match(re.sub(r" \([^)]*\)", "", part)):
             found.append(Reference(match["who"], int(match["year"]), match["where"] or ""))
+        elif number := _ARXIV.search(part):
+            found.append(Reference("", 2000 + int(number[1][:2]), number[0]))
     return found
 
 

@@ -47,5 +47,6 @@ def test_bibtex_names_a_paper_once_and_gives_two_of_one_year_two_keys() -> None:
     assert "  eprint = {2303.03108},\n  archivePrefix = {arXiv}," in text
     assert "  doi = {10.1038/323533a0}," in text
     assert "author = {Zhang and others}" in text
+    assert "@misc{arxiv2019,\n  year = {2019},\n  eprint = {1910.07467}," in text  # RMS norm
     twice = Recipe({"schedule": "triangular", "averaging": "none", "optimizer": "adam"}, steps=1)
     assert "\n".join(bibtex_lines(twice)).count("@misc") == 2
