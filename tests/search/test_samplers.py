@@ -11,6 +11,7 @@ from automl.search.portfolio import ENTRIES, portfolio
 from automl.search.samplers.random import RandomSampler
 from automl.search.samplers.tpe import TpeSampler
 from automl.search.strategy import Strategy, make_strategy
+from automl.space.files import load_space
 from automl.space.ranges import Float, Value
 from automl.space.tree import Space
 
@@ -140,5 +141,7 @@ def test_the_portfolio_names_methods_and_values_that_exist() -> None:
             for option in options if isinstance(options, tuple) else (options,):
                 if rest:
                     assert family(stage).get(rest[0]).ranges[rest[1]].contains(option)
+                elif stage == "batch_size":
+                    assert load_space("training")["batch_size"].range.contains(option)
                 else:
                     assert set(str(option).split("+")) <= set(family(stage).names())
