@@ -69,12 +69,28 @@ class Family:
         files = (_METHODS / self.folder).glob("*.py")
         return tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
 
+    def adapters(self) -> tuple[str, ...]:
+        """Libraries whose methods serve under "adapter:NAME"."""
+        files = (_METHODS / self.folder).glob("_*_adapter.py")
+        return tuple(sorted(f.stem[1:].removesuffix("_adapter") for f in files))
+
+    def has(self, name: str) -> bool:
+        """Whether `name` is a file's, or an adapter's library's own affair."""
+        adapter, colon, _ = name.partition(":")
+        return name in self.names() or (bool(colon) and adapter in self.adapters())
+
     def get(self, name: str) -> Method:
-        """The method called `name`.
+        """The method called `name`; "adapter:NAME" is one of another library.
 
         Raises:
-            MethodError: the family has no such file.
+            MethodError: the family has no such file, or the adapter's library no such thing.
         """
+        adapter, colon, inner = name.partition(":")
+        if colon and adapter in self.adapters():
+            module = importlib.import_module(f"automl.methods.{self.folder}._{adapter}_adapter")
+            adapted = module.adapted(inner)
+            assert isinstance(adapted, Method)
+            return adapted
         if name not in self.names():
             raise MethodError(f"no {self.key} named '{name}'{nearest(name, self.names())}")
         module = importlib.import_module(f"automl.methods.{self.folder}.{name}")
@@ -84,9 +100,10 @@ class Family:
 
     def header(self, name: str) -> str:
         """The method's own text: idea, formulae, surprises, source. Imports nothing."""
-        if name not in self.names():
+        if not self.has(name):
             raise MethodError(f"no {self.key} named '{name}'{nearest(name, self.names())}")
-        return ast.get_docstring(self._tree(name)) or ""
+        adapter, colon, _ = name.partition(":")
+        return ast.get_docstring(self._tree(f"_{adapter}" if colon else name)) or ""
 
     def facts(self, name: str) -> Mapping[str, object]:
         """What the method's METHOD says in plain literals: year, when, evidence, passes ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from textwrap import shorten, wrap
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def methods(
     if name is None:
         typer.echo("\n".join(_all()))
         return
-    families = [f for f in FAMILIES.values() if name in f.names()]
+    families = [f for f in FAMILIES.values() if f.has(name)]
     if not families:
         known = [n for f in FAMILIES.values() for n in f.names()]
         near = nearest(name, known) or "; `automl methods` lists all"
@@ -119,7 +120,7 @@ def _explained(family: Family, name: str) -> list[str]:
 def _costs(method: Method) -> list[str]:
     words = []
     buffers = getattr(method, "buffers", None)
-    if buffers is not None:
+    if buffers is not None and not math.isnan(buffers):  # an adapted class's own affair
         words.append(f"{_number(buffers, 'number')} of state a weight")
     passes = getattr(method, "passes", None)
     if passes is not None:

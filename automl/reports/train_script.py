@@ -212,10 +212,18 @@ def _stages(recipe: Recipe) -> _Stages:
             if key in ("batch", "transform") and name == "none":
                 continue
             method = FAMILIES[key].get(name)
+            adapter, _, inner = name.partition(":")
             values: Mapping[str, Value] = {
                 **{n: r.default for n, r in method.ranges.items()}, **hyper,
             }  # fmt: skip
             texts = [_literal(values)]
+            if inner:  # of another library, which the script imports
+                root = (f"automl.methods.{FAMILIES[key].folder}._{adapter}", f"{adapter}_functions")
+                out.roots.append(root)
+                out.modules[root[0]] = f"{key}: {name}"
+                texts.append(f'**{root[1]}("{inner}")')
+                out.code.setdefault(key, []).append(_call("Stage", texts))
+                continue
             for function in functions:
                 found = getattr(method, function)
                 if found is None:

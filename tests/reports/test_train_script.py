@@ -86,7 +86,8 @@ def every_method(kind: str = "image") -> list[tuple[str, str]]:
 
 
 def test_every_method_runs_in_a_script_of_its_own(card: TaskCard, tmp_path: Path) -> None:
-    texts = {f"{key}_{name}": script(card, {key: name}, updates=2) for key, name in every_method()}
+    methods = [*every_method(), ("optimizer", "pytorch_optimizer:ADOPT")]
+    texts = {f"{key}_{name}": script(card, {key: name}, updates=2) for key, name in methods}
     figures = run(tmp_path, texts)
     assert all(set(f) == {"validation", "test"} for f in figures.values())
     # and a linter finds no name that is missing or imported in vain

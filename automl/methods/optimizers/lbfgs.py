@@ -103,8 +103,8 @@ METHOD = Optimizer(
     step=lbfgs_step,
     pins=("schedule", "gradient", "transform"),
     ranges={"evaluations": Int(4, 12, default=6)},  # at most 6 in the authors' code
-    buffers=2 * _LBFGS_PAIRS,
-    passes=4 + 1 / 3,
+    buffers=20,
+    passes=4.33,  # a gradient before and after, and seven losses
     looks=True,
     source="arXiv:2602.21276",
     when="small networks, full or large batches, a training loss near 0 wanted",

@@ -74,7 +74,7 @@ METHOD = Optimizer(
     # The first length of a child's step in each weight; weights of small networks are about .1.
     ranges={"sigma": Float(1e-3, 0.3, log=True, default=0.03)},
     buffers=27,  # 5 + floor(3 ln n), here for the 1,732 weights of the tests
-    passes=1 + 26 / 3,  # likewise 1 + (4 + floor(3 ln n))/3
+    passes=9.67,  # likewise 1 + (4 + floor(3 ln n))/3
     looks=True,
     source="arXiv:1705.06693",
     when="networks of up to some ten thousand weights, losses without a useful gradient",
