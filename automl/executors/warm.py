@@ -1,0 +1,163 @@
+"""A warm worker process: it holds torch and an opened task, and trains one pack after the other.
+
+It is a process of its own so that what a trial does (a crash, a hang, all the memory, `os._exit`)
+costs that trial alone. One JSON line a message, over two pipes; what they say stands in
+`automl.train.__main__`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from automl import errors
+from automl.errors import AutomlError
+from automl.records import Pack, Progress, Report, Segment, Status, TaskCard, TaskSpec
+
+OPEN_SECONDS = 600.0  # to import torch and read the data
+_END_SECONDS = 2.0  # for a process to exit after its pipe is closed, before it is killed
+
+# glibc maps and unmaps large activations at every step; kept in the heap they cost no page fault.
+# One thread a worker, whatever the cores: with more, small operations wait for each other, and on a
+# machine that does something else besides a step was seen to take a hundred times as long.
+_ENVIRONMENT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "67108864",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class Warm:
+    """One process and the pack that it trains.
+
+    Start it from a thread that outlives it: the process dies with the thread that started it.
+
+    Args:
+        spec: the task that it opens first.
+        log: file for what it prints, the user's code included.
+        environment: variables of its own, such as CUDA_VISIBLE_DEVICES.
+    """
+
+    def __init__(
+        self, spec: TaskSpec, log: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.spec, self.log = spec, log
+        self.pack: Pack | None = None
+        self.card: TaskCard | None = None
+        self.failure: AutomlError | None = None
+        self._heard = time.monotonic()
+        self._buffer = b""
+        inward, self._orders = os.pipe()
+        self.news, outward = os.pipe()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "automl.train", str(inward), str(outward)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(inward, outward),
+                env={**os.environ, **_ENVIRONMENT, **(environment or {})},
+            )
+        os.close(inward)
+        os.close(outward)
+        self._order({"op": "open", "spec": spec.to_json()})
+
+    def train(self, pack: Pack) -> None:
+        self.pack, self._heard = pack, time.monotonic()
+        self._order({"op": "train", "pack": pack.to_json()})
+
+    def cancel(self, trial: int) -> None:
+        """Ask it to stop this trial at its next step; another's is no business of its."""
+        if self.pack and any(s.trial == trial for s in self.pack.segments):
+            self._order({"op": "cancel", "trial": trial})
+
+    def read(self) -> list[Report | Progress] | None:
+        """News that have arrived on the pipe `news`; None when the process is gone."""
+        data = os.read(self.news, 1 << 20)
+        if not data:
+            return None
+        self._heard = time.monotonic()
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [one for line in lines for one in self._understood(json.loads(line))]
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether it has said nothing for so long, while it should."""
+        limit = self.limit(seconds)
+        return self.pack is not None and time.monotonic() - self._heard > limit
+
+    def limit(self, seconds: float) -> float:
+        """Seconds of silence that it is allowed: more while it still opens the task."""
+        return OPEN_SECONDS if self.card is None else seconds
+
+    def end(self, *, now: bool) -> None:
+        """Close the pipes, which ends an idle process, and make sure of the rest."""
+        os.close(self._orders)
+        try:
+            if now:
+                self.process.kill()
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.news)
+
+    def lost(self, status: Status, stall_seconds: float) -> list[Report]:
+        """Reports of what it trained, LOST or TIMEOUT, after its end."""
+        if status is Status.TIMEOUT:
+            message = f"no sign of life for {self.limit(stall_seconds):.0f} s; killed"
+        elif self.failure is not None:
+            message = str(self.failure)  # the task no longer opens
+        else:
+            message = f"the worker {self.exit()}"
+        device = self.card.device if self.card else "cpu"
+        segments: tuple[Segment, ...] = self.pack.segments if self.pack else ()
+        return [
+            Report(s.trial, s.start, s.start, status, message=message, device=device)
+            for s in segments
+        ]
+
+    def exit(self) -> str:
+        """How the process ended, in words."""
+        code = self.process.wait()
+        if code == -signal.SIGKILL:
+            return "was killed (exit -9, likely out of memory)"
+        if code < 0:
+            return f"died of {signal.Signals(-code).name}"
+        return f"exited with code {code}"
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "empty"
+
+    # ----------------------------------------------------------------------------------------
+
+    def _order(self, message: dict[str, Any]) -> None:
+        try:
+            os.write(self._orders, json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            return  # it is gone; its news pipe says so too
+
+    def _understood(self, message: dict[str, Any]) -> list[Report | Progress]:
+        if "progress" in message:
+            return [Progress.from_json(message["progress"])]
+        if "reports" in message:
+            self.pack = None
+            return [Report.from_json(r) for r in message["reports"]]
+        if "card" in message:
+            self.card = TaskCard.from_json(message["card"])
+        elif "error" in message:
+            name, text = message["error"]
+            self.failure = cast(type[AutomlError], getattr(errors, name))(text)
+        return []
