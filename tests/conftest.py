@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
+
+from automl.executors.valkey import Server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real Redis server, started when the first test asks for it."""
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"automl.cli", "automl.search_spaces"}
+LEAVES = {"automl.cli", "automl.search_spaces", "automl.workers"}
 
 
 def test_wheel_lists_every_package() -> None:
@@ -26,7 +26,7 @@ def test_no_folder_of_code_is_forgotten() -> None:
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 
-@pytest.mark.parametrize("leaf", ["cli", "search_spaces"])
+@pytest.mark.parametrize("leaf", ["cli", "search_spaces", "workers"])
 def test_a_leaf_refuses_its_bare_name(leaf: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import {leaf}"], cwd=ROOT, capture_output=True, text=True
