@@ -14,15 +14,18 @@ import pytest
 
 from automl.checkpoints import Store
 from automl.errors import AutomlError, ExecutorError, SpaceError
+from automl.executors.celery import Queue
 from automl.executors.executor import Executor
 from automl.executors.inline import Inline
 from automl.executors.processes import Processes
+from automl.executors.valkey import Server
 from automl.recipe import Recipe
 from automl.records import Pack, Progress, Report, Segment, Status, TaskSpec
 from automl.space.ranges import Value
 from automl.tasks.opening import open_task
 from automl.train.segment import run
 
+from ..workers.starting import worker
 from .troubled_task import TASK
 
 STALL_SECONDS = 2.0
@@ -48,13 +51,33 @@ def processes(spec: TaskSpec, logs: Path) -> Iterator[Processes]:
     executor.close()
 
 
-@pytest.fixture(params=["processes", "inline"])
+@pytest.fixture(scope="module")
+def queue(spec: TaskSpec, logs: Path, broker: Server) -> Iterator[Queue]:
+    """One Celery worker for all tests of this file, and the driver's side of its queue."""
+    card = open_task(spec).card
+    with worker(broker.url, "executors", logs):
+        executor = Queue(
+            broker.url, study="executors", spec=spec, card=card, stall_seconds=STALL_SECONDS,
+            queue="executors", workers=1, lease_seconds=5,
+        )  # fmt: skip
+        yield executor
+        executor.close()
+
+
+@pytest.fixture(params=["processes", "queue"])
+def apart(request: pytest.FixtureRequest) -> Executor:
+    """An executor whose workers are other processes."""
+    executor: Executor = request.getfixturevalue(request.param)
+    return executor
+
+
+@pytest.fixture(params=["processes", "queue", "inline"])
 def executor(request: pytest.FixtureRequest, spec: TaskSpec) -> Executor:
     if request.param == "inline":
         task = open_task(spec)
         return Inline(lambda pack, *, progress: run(pack, task, progress=progress))
-    processes: Processes = request.getfixturevalue("processes")
-    return processes
+    made: Executor = request.getfixturevalue(request.param)
+    return made
 
 
 def segment(do: str = "learn", *, trial: int = 0, stop: int = 20, seed: int = 0) -> Segment:
@@ -128,11 +151,11 @@ def test_an_error_of_the_users_is_a_report(executor: Executor, tmp_path: Path) -
 
 
 def test_values_do_not_depend_on_the_executor(
-    processes: Processes, spec: TaskSpec, tmp_path: Path
+    apart: Executor, spec: TaskSpec, tmp_path: Path
 ) -> None:
     task = open_task(spec)
     (here,) = run(pack(tmp_path / "here", segment()), task)
-    there = outcome(processes, tmp_path / "there", segment())
+    there = outcome(apart, tmp_path / "there", segment())
     assert there.curve == here.curve
 
 
@@ -154,11 +177,11 @@ def test_the_first_worker_says_what_the_task_is(processes: Processes) -> None:
     ],
 )
 def test_a_worker_that_dies_loses_its_segment_and_is_replaced(
-    processes: Processes, tmp_path: Path, do: str, ended: str
+    apart: Executor, tmp_path: Path, do: str, ended: str
 ) -> None:
-    report = outcome(processes, tmp_path, segment(do, trial=7))
+    report = outcome(apart, tmp_path, segment(do, trial=7))
     assert (report.trial, report.status, report.message) == (7, Status.LOST, ended)
-    assert outcome(processes, tmp_path, segment(trial=8)).status is Status.DONE
+    assert outcome(apart, tmp_path, segment(trial=8)).status is Status.DONE
 
 
 def test_a_dead_worker_is_noticed_though_its_child_lives_on(
@@ -169,11 +192,11 @@ def test_a_dead_worker_is_noticed_though_its_child_lives_on(
 
 
 def test_a_worker_that_hangs_is_killed_after_the_stall_limit(
-    processes: Processes, tmp_path: Path
+    apart: Executor, tmp_path: Path
 ) -> None:
-    assert outcome(processes, tmp_path, segment(trial=1)).status is Status.DONE  # it is open
+    assert outcome(apart, tmp_path, segment(trial=1)).status is Status.DONE  # it is open
     began = time.monotonic()
-    report = outcome(processes, tmp_path, segment("hang", trial=2))
+    report = outcome(apart, tmp_path, segment("hang", trial=2))
     assert (report.trial, report.status) == (2, Status.TIMEOUT)
     assert report.message == "no sign of life for 2 s; killed"
     assert STALL_SECONDS < time.monotonic() - began < 2 * STALL_SECONDS
@@ -203,22 +226,22 @@ def test_what_the_user_prints_goes_to_the_log_and_nowhere_else(
 
 
 def test_a_cancelled_trial_stops_with_a_checkpoint_and_goes_on_to_the_same_end(
-    processes: Processes, tmp_path: Path
+    apart: Executor, tmp_path: Path
 ) -> None:
     one = segment("slow", trial=4, stop=60)
-    processes.submit(pack(tmp_path / "cut", one))
+    apart.submit(pack(tmp_path / "cut", one))
     news: list[Report | Progress] = []
     while not any(isinstance(n, Progress) for n in news):
-        news += processes.reports(0.2)
-    processes.cancel(4)
-    processes.cancel(99)  # of a trial that does not run: heard and forgotten
-    stopped = news_until_reported(processes)[-1]
+        news += apart.reports(0.2)
+    apart.cancel(4)
+    apart.cancel(99)  # of a trial that does not run: heard and forgotten
+    stopped = news_until_reported(apart)[-1]
     assert isinstance(stopped, Report)
     assert stopped.status is Status.STOPPED
     assert 0 < stopped.reached < 60
     assert Store(tmp_path / "cut").steps(4) == [stopped.reached]
-    rest = outcome(processes, tmp_path / "cut", one)
-    whole = outcome(processes, tmp_path / "whole", one)
+    rest = outcome(apart, tmp_path / "cut", one)
+    whole = outcome(apart, tmp_path / "whole", one)
     assert (rest.status, rest.curve) == (Status.DONE, whole.curve)
 
 

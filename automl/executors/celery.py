@@ -1,0 +1,226 @@
+"""Workers elsewhere: Celery carries an order's name, Redis holds the order and its lease.
+
+What was submitted comes back once: as the reports that its holder committed, or as LOST when the
+lease ran out. A message is only a hint. It may come twice, and the lease refuses the second; it
+may be lost, and is sent again when its order waits while the queue is empty. While Redis is away
+nothing is known to be lost: workers train on, and the sweep for dead leases waits one lease's
+length after Redis has come back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from automl.errors import ExecutorError
+from automl.executors.broker import redacted
+from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
+from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
+
+TASK = "automl.train"  # the Celery task's name
+SETTINGS = {
+    "accept_content": ["json"],  # nothing that arrives is unpickled
+    "task_serializer": "json",
+    "task_ignore_result": True,  # results go by a fenced commit
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": False,  # else a poison segment would go round for ever
+    "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    # Redelivery is a backstop that the lease refuses; it must not come while a segment trains.
+    "broker_transport_options": {
+        "visibility_timeout": 43_200,
+        "socket_keepalive": True,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+    },
+}
+WORKERS = "automl:worker:*"  # one key a live worker, which expires with it
+_COUNT_SECONDS = 1.0  # between looks at which workers live
+_AWAY_SECONDS = 0.2  # between tries to reach a server that is away
+
+
+@dataclass
+class _Out:
+    """A pack that is out."""
+
+    pack: Pack
+    sent: float
+    cancelled: frozenset[int] = frozenset()
+
+
+class Queue:
+    """An executor of Celery workers on one queue of a Redis server.
+
+    Args:
+        study: names the keys; the same driver finds them again after a crash.
+        spec: the task, as every worker can open it: its path is one on the workers' disks.
+        card: what the driver found there; workers with other code or data refuse.
+        workers: packs that are out at once; 0: as many as workers live.
+
+    Raises:
+        ExecutorError: no server answers.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        study: str,
+        spec: TaskSpec,
+        card: TaskCard,
+        stall_seconds: float,
+        queue: str = "cpu",
+        workers: int = 0,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.card, self.queue = card, queue
+        self._asked = workers
+        self._url = url
+        self._client = connect(url)
+        self._leases = Leases(self._client, study, seconds=lease_seconds)
+        self._app = Celery("automl", broker=url)
+        self._app.conf.update(SETTINGS)
+        self._out: dict[str, _Out] = {}
+        self._seen: list[str] = []  # entries that the driver has, but may not have journaled
+        self._reports = "0-0"
+        self._swept = time.monotonic()
+        self._counted, self._living = -_COUNT_SECONDS, 0
+        self._task = {
+            "spec": spec.to_json(),
+            "code": card.code_fingerprint,
+            "data": card.data_fingerprint,
+            "stall_seconds": stall_seconds,
+            "lease_seconds": lease_seconds,
+        }
+        try:
+            self._leases.announce(self._task)
+            self._progress = self._leases.last_progress()
+        except Gone as error:
+            raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
+
+    @property
+    def workers(self) -> int:
+        """Packs that may be out at once."""
+        now = time.monotonic()
+        if not self._asked and now - self._counted > _COUNT_SECONDS:
+            self._counted = now
+            with contextlib.suppress(*Gone):
+                self._living = sum(
+                    self._client.hget(key, "queue") == self.queue
+                    for key in self._client.scan_iter(match=WORKERS, count=1000)
+                )
+        return self._asked or max(self._living, 1)
+
+    @property
+    def capacity(self) -> int:
+        return self.workers - len(self._out)
+
+    def submit(self, pack: Pack) -> None:
+        """Lay the order down and send its name; when Redis is away, as soon as it is back."""
+        pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
+        id = _name(pack)
+        self._out[id] = _Out(pack, time.monotonic())
+        with contextlib.suppress(*Gone, OperationalError):
+            self._lay(id)
+
+    def reports(self, timeout: float) -> list[Report | Progress]:
+        """News; those of the call before are forgotten here, for by now they are journaled."""
+        try:
+            self._leases.forget(self._seen)
+            self._seen = []
+            lacking: list[str] = []
+            if time.monotonic() - self._swept > self._leases.seconds / 4:
+                self._swept = time.monotonic()
+                self._leases.sweep()
+                lacking = self._leases.missing(self._out)
+                self._send_again()
+            entries, told = self._leases.read(self._reports, self._progress, timeout)
+            news: list[Report | Progress] = [Progress.from_json(p) for _, p in told]
+            if told:
+                self._progress = told[-1][0]
+            for entry in entries:
+                self._reports = entry.at
+                self._seen.append(entry.at)
+                news += self._came(entry)
+            for id in lacking:
+                if id in self._out:  # not committed: forgotten by a server that crashed
+                    self._lay(id)
+        except (*Gone, OperationalError):
+            self._swept = time.monotonic() + self._leases.seconds  # its holders first
+            time.sleep(min(timeout, _AWAY_SECONDS))
+            return []
+        return news
+
+    def cancel(self, trial: int) -> None:
+        for id, out in self._out.items():
+            if any(s.trial == trial for s in out.pack.segments):
+                out.cancelled |= {trial}
+                with contextlib.suppress(*Gone):
+                    self._leases.cancel(id, sorted(out.cancelled))
+
+    def close(self) -> None:
+        """Withdraw what is out: its holders stop at their next step, or are refused."""
+        with contextlib.suppress(*Gone):
+            self._leases.clear()
+        self._out = {}
+        self._app.close()
+        self._client.close()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _lay(self, id: str) -> None:
+        self._leases.announce(self._task)
+        self._leases.put(id, self._out[id].pack.to_json())
+        self._send(id)
+
+    def _send(self, id: str) -> None:
+        self._out[id].sent = time.monotonic()
+        self._app.send_task(
+            TASK, [self._leases.study, id], queue=self.queue, retry=False, ignore_result=True
+        )
+
+    def _send_again(self) -> None:
+        """Send the names of orders that wait though no message for them can be left."""
+        late = time.monotonic() - self._leases.seconds
+        old = [id for id, out in self._out.items() if out.sent < late]
+        if old and not self._client.llen(self.queue):
+            for id in self._leases.waiting(old):
+                self._send(id)
+
+    def _came(self, entry: Entry) -> Iterator[Report]:
+        out = self._out.get(entry.id)
+        if out is None:
+            return  # of an earlier life of this driver, and in its journal
+        if entry.kind == "handed":
+            self._send(entry.id)
+            return
+        del self._out[entry.id]
+        if entry.kind == "reports":
+            yield from (Report.from_json(r) for r in json.loads(entry.data))
+        else:
+            message = f"worker {entry.data} went away"
+            for s in out.pack.segments:
+                yield Report(s.trial, s.start, s.start, Status.LOST, message=message)
+
+
+def _name(pack: Pack) -> str:
+    """The same for the same order: a driver that comes back finds what it had handed out."""
+    text = json.dumps(pack.to_json(), sort_keys=True)
+    first = pack.segments[0]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{first.trial}-{first.start}-{first.stop}-{digest}"
+
+
+def _why(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,40 @@
+"""Starts real Celery workers, each a process tree of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def start(url: str, queue: str, logs: Path, *, name: str = "w0") -> subprocess.Popen[bytes]:
+    """An ordinary worker of the app; it takes messages some seconds later."""
+    celery = Path(sys.executable).parent / "celery"
+    command = [
+        str(celery), "-A", "automl.workers.app", "worker", "-Q", queue, "-c", "1",
+        "-n", f"{name}@{queue}", "--loglevel", "INFO",
+    ]  # fmt: skip
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"{name}.log").open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, "AUTOML_BROKER": url, "AUTOML_LOGS": str(logs)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+
+
+@contextlib.contextmanager
+def worker(
+    url: str, queue: str, logs: Path, *, name: str = "w0"
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = start(url, queue, logs, name=name)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

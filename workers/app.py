@@ -1,0 +1,66 @@
+"""The Celery app: `celery -A automl.workers.app worker -Q cpu -c 1` is an ordinary worker.
+
+The broker's address comes from AUTOML_BROKER, or the file that AUTOML_BROKER_FILE names. SIGTERM
+lets the segment that trains write its checkpoint and hands it over, then the worker ends.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import (
+    celeryd_init,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from automl.executors.broker import broker_url
+from automl.executors.celery import SETTINGS
+
+from . import devices, registry
+from .supervisor import Supervisor
+
+app = Celery("automl", broker=broker_url(None) or "redis://127.0.0.1:6379/0")
+app.conf.update(SETTINGS)
+app.conf.update(imports=["automl.workers.tasks"], worker_concurrency=1, task_default_queue="cpu")
+
+leaving = registry.Flag()  # shared by the main process and the one that trains
+supervisor: Supervisor | None = None
+
+
+def _named(sender: str, **_: Any) -> None:
+    registry.here.name = sender
+
+
+def _process(**_: Any) -> None:
+    global supervisor
+    supervisor = Supervisor(
+        app.conf.broker_url, registry.here.name, leaving, environment=devices.environment()
+    )
+
+
+def _ready(sender: Any, **_: Any) -> None:
+    queues = ",".join(q.name for q in sender.task_consumer.queues)
+    registry.live(app.conf.broker_url, queue=queues, device=devices.name(), pid=os.getpid())
+
+
+def _leaving(**_: Any) -> None:
+    leaving.set()
+
+
+def _gone(**_: Any) -> None:
+    registry.leave(app.conf.broker_url)
+
+
+for signal, receiver in (
+    (celeryd_init, _named),
+    (worker_process_init, _process),
+    (worker_ready, _ready),
+    (worker_shutting_down, _leaving),
+    (worker_shutdown, _gone),
+):
+    signal.connect(receiver)

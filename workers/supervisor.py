@@ -1,0 +1,177 @@
+"""Trains one order after the other in a warm process, and holds its lease meanwhile.
+
+    claim -> warm process trains, lease renewed -> commit
+             lease lost: the process stops, its work is dropped
+             worker leaves: checkpoint, release
+             process dies or hangs: LOST or TIMEOUT is committed, the next order gets a new process
+
+Redis may be away for as long as it likes: training goes on and the commit waits.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from automl.executors.leases import Gone, Lease, Leases, connect
+from automl.executors.warm import Warm
+from automl.records import Pack, Progress, Report, Status, TaskSpec
+
+from . import registry
+
+_SAVING_SECONDS = 25.0  # to write a checkpoint before this worker leaves
+_RENEW_SECONDS = 0.5  # also the delay of a cancellation
+_AGAIN_SECONDS = 0.5  # between tries to reach a server that is away
+_ORDERS = 500  # that one process trains before it is replaced, whatever it leaks
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """The training side of one worker; lives in the one process that runs its tasks.
+
+    Args:
+        url: of the Redis server.
+        owner: the worker's name.
+        leaving: true once the worker was asked to end.
+        environment: variables of the training process, which pin it to its device.
+    """
+
+    def __init__(
+        self, url: str, owner: str, leaving: registry.Flag, *, environment: Mapping[str, str]
+    ) -> None:
+        self._url, self._owner, self._leaving = url, owner, leaving
+        self._environment = environment
+        self._client = connect(url)
+        self._warm: Warm | None = None
+        self._trained = 0
+        self._done = 0
+        folder = Path(os.environ.get("AUTOML_LOGS", "logs"))
+        self._log = folder / f"{owner}.training.log"
+
+    def train(self, study: str, id: str) -> None:
+        """Train the order if nobody else does; returns when it is settled."""
+        task = self._reach(lambda: Leases(self._client, study).task())
+        if not task or self._leaving:
+            return  # the driver sends the name again
+        leases = Leases(self._client, study, seconds=task["lease_seconds"])
+        lease = self._reach(lambda: leases.claim(id, self._owner))
+        if lease is None:
+            return
+        registry.note(self._url, self._owner, doing=f"{study} {id}")
+        reports = self._trained_reports(leases, lease, task)
+        if reports is None:
+            return
+        if self._leaving and any(r.status is Status.STOPPED for r in reports):
+            self._reach(lambda: leases.release(lease))
+        else:
+            self._reach(lambda: leases.commit(lease, [r.to_json() for r in reports]))
+        self._done += 1
+        registry.note(self._url, self._owner, doing="", done=self._done)
+
+    # ----------------------------------------------------------------------------------------
+
+    def _trained_reports(
+        self, leases: Leases, lease: Lease, task: Mapping[str, Any]
+    ) -> list[Report] | None:
+        """What the order brought; None when the lease was lost meanwhile."""
+        warm = self._process(TaskSpec.from_json(task["spec"]))
+        pack = Pack.from_json(lease.order)
+        warm.train(pack)
+        stall: float = task["stall_seconds"]
+        renewed = time.monotonic()
+        leave_by: float | None = None
+        reports: list[Report] = []
+        checked = False
+        while len(reports) < len(pack.segments):
+            ready, _, _ = select.select([warm.news], [], [], _RENEW_SECONDS)
+            news = warm.read() if ready else []
+            if news is None or (not ready and warm.process.poll() is not None):
+                return self._replace(Status.LOST, stall)
+            for one in news:
+                if isinstance(one, Progress):
+                    self._try(lambda p=one: leases.tell(p.to_json()))  # type: ignore[misc]
+                else:
+                    reports.append(one)
+            if warm.card is not None and not checked:
+                checked = True
+                refusal = self._refusal(warm, task, pack)
+                if refusal:
+                    self._replace(Status.LOST, stall)
+                    return refusal
+            if warm.stalled(stall):
+                return self._replace(Status.TIMEOUT, stall)
+            if self._leaving and leave_by is None:
+                leave_by = time.monotonic() + _SAVING_SECONDS
+                for segment in pack.segments:
+                    warm.cancel(segment.trial)
+            if leave_by is not None and time.monotonic() > leave_by:
+                self._replace(Status.TIMEOUT, stall)
+                self._reach(lambda: leases.release(lease))
+                return None
+            if time.monotonic() - renewed > _RENEW_SECONDS:
+                renewed = time.monotonic()
+                cancelled = self._try(lambda: leases.renew(lease), away=set())
+                if cancelled is None:
+                    self._replace(Status.TIMEOUT, stall)  # no checkpoint of a stale holder
+                    return None
+                for trial in cancelled:
+                    warm.cancel(trial)
+        return reports
+
+    def _refusal(self, warm: Warm, task: Mapping[str, Any], pack: Pack) -> list[Report]:
+        """Reports that say why this worker must not train; empty when it may."""
+        assert warm.card is not None
+        for what, here in (
+            ("data", warm.card.data_fingerprint),
+            ("code", warm.card.code_fingerprint),
+        ):
+            if here != task[what]:
+                message = (
+                    f"worker {self._owner} has other {what}: fingerprint {here}, the driver's is "
+                    f"{task[what]}"
+                )
+                return [
+                    Report(s.trial, s.start, s.start, Status.INVALID, message=message)
+                    for s in pack.segments
+                ]
+        return []
+
+    def _process(self, spec: TaskSpec) -> Warm:
+        """The warm process for this task, new if it was another's or has trained enough."""
+        warm = self._warm
+        if warm is not None:
+            worn = self._trained >= _ORDERS or warm.process.poll() is not None
+            if warm.spec == spec and not worn:
+                self._trained += 1
+                return warm
+            warm.end(now=False)
+        self._trained = 1
+        self._warm = Warm(spec, self._log, environment=self._environment)
+        return self._warm
+
+    def _replace(self, status: Status, stall: float) -> list[Report]:
+        """End the process; the next order starts a new one."""
+        assert self._warm is not None
+        warm, self._warm = self._warm, None
+        warm.end(now=status is Status.TIMEOUT)
+        return warm.lost(status, stall)
+
+    def _reach(self, call: Callable[[], T]) -> T:
+        """The answer, however long the server is away."""
+        while True:
+            try:
+                return call()
+            except Gone:
+                time.sleep(_AGAIN_SECONDS)
+
+    def _try(self, call: Callable[[], T], away: Any = None) -> Any:
+        """The answer, or `away` while the server is."""
+        try:
+            return call()
+        except Gone:
+            return away
