@@ -356,3 +356,24 @@ def test_what_has_no_look_takes_adamws_step() -> None:
         time = torch.ones(1, 1, dtype=torch.float64)
         method.step(w, 3 * w, method.init(w, LINEAR), hyper, time, LINEAR, Nothing())
         assert (w - 0.95).abs().max() < 1e-6
+
+
+# Lifting ----------------------------------------------------------------------------------------
+
+
+def test_lifting_follows_the_gradient_of_the_second_networks_weights() -> None:
+    from automl.methods.optimizers.lifting import _lifting_layers, _lifting_slopes
+
+    torch.manual_seed(0)
+    state = optimizer("lifting").init(torch.randn(1, 5).double(), Layout((), 5, 5))
+    state["V"].normal_()
+    names = ("A", "a", "B", "b", "V", "c")
+    g = torch.randn(1, 5).double()
+    with torch.enable_grad():
+        leaves = {n: state[n].clone().requires_grad_() for n in names}
+        lifted = {**state, **leaves}
+        w = (lifted["V"] @ _lifting_layers(lifted)[1] + lifted["c"])[..., 0]
+        slopes = torch.autograd.grad((w * g).sum(), list(leaves.values()))
+    found = _lifting_slopes(g, state)
+    for name, slope in zip(names, slopes, strict=True):
+        torch.testing.assert_close(found[name], slope)
