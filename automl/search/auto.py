@@ -46,6 +46,13 @@ class AutoSampler:
         self._suggested = 0
 
     def suggest(self, trial: int) -> Suggestion:
+        return self._next(trial, None)
+
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
+        """As `suggest`; after the portfolio from TPE, with these names fixed."""
+        return self._next(trial, fixed)
+
+    def _next(self, trial: int, fixed: Point | None) -> Suggestion:
         index = self._suggested
         self._suggested += 1
         if index < len(self._portfolio):
@@ -53,10 +60,15 @@ class AutoSampler:
             self.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
+        full = index % _FULL_EVERY == _FULL_EVERY - 1
+        if fixed is not None:
+            point = self._tpe.suggest_like(trial, fixed).point
+            self._near.adopt(trial, point)
+            return Suggestion(point, full=full)
         one, other = (self._near, self._tpe) if index % 2 == 0 else (self._tpe, self._near)
         point = one.suggest(trial).point
         other.adopt(trial, point)
-        return Suggestion(point, full=index % _FULL_EVERY == _FULL_EVERY - 1)
+        return Suggestion(point, full=full)
 
     def adopt(self, trial: int, point: Point) -> None:
         self._tpe.adopt(trial, point)
