@@ -9,8 +9,8 @@
 V, c start at 0, so w starts at w0, its first value; A, a, B, b are drawn, the same for everyone.
 Seventeen numbers stand for each weight: the hope is that minima which are local in w are not so
 up there. It did not come true where it was measured for this catalogue: on Rastrigin's function in
-ten dimensions lifted Adam ended at 106, plain Adam at 72 (median of ten). Here because it is asked
-for, for small networks; no claim is made. The step of a weight is about lr times 1 + sum |h2|, so
+ten dimensions lifted Adam ended at 106, plain Adam at 72 (median of ten). Here to be
+tried on small networks; no claim is made. The step of a weight is about lr times 1 + sum |h2|, so
 lr lies about ten times below AdamW's. No decay.
 Source: the idea of deeplifting, github.com/sun-umn/Deeplifting; this form is ours.
 """
