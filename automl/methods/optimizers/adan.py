@@ -29,18 +29,18 @@ def adan_init(w: Tensor, layout: Layout) -> State:
 def adan_step(w: Tensor, g: Tensor, state: State, hyper: Hyper, t: Tensor, layout: Layout) -> None:
     lr, b1, b2, b3 = hyper["lr"], hyper["b1"], hyper["b2"], hyper["b3"]
     m, n, v, last = state["m"], state["n"], state["v"], state["last"]
-    difference = (g - last).mul_((t > 1).to(g.dtype))
-    last.copy_(g)
+    known = (t > 1).to(g.dtype)
+    difference = torch.sub(g, last, out=last)
     m.lerp_(g, 1 - b1)
-    n.lerp_(difference, 1 - b2)
-    ahead = g.addcmul_(difference, b2)
+    n.lerp_(difference, known * (1 - b2))
+    ahead = difference.mul_(known * b2).add_(g)
     v.lerp_(ahead.square_(), 1 - b3)
+    last.copy_(g)
 
-    root = (1 - b3**t).sqrt()
-    update = torch.mul(m, root / (1 - b1**t), out=difference)
-    update.addcmul_(n, root * b2 / (1 - b2**t))
-    update.div_(torch.sqrt(v, out=g).add_(hyper["eps"] * root))
-    w.addcmul_(update, -lr)
+    root, scale = (1 - b3**t).sqrt(), 1 - b1**t
+    denominator = torch.sqrt(v, out=g).add_(hyper["eps"] * root)
+    update = torch.addcmul(m, n, b2 * scale / (1 - b2**t)).div_(denominator)
+    w.addcmul_(update, -lr * root / scale)
     w[:, : layout.decayed].div_(1 + lr * hyper["wd"])
 
 

@@ -46,7 +46,7 @@ def prodigy_step(
     b1, b2, factor = hyper["b1"], hyper["b2"], hyper["factor"]
     m, v, s, d, r = state["m"], state["v"], state["s"], state["d"], state["r"]
     b3, rate = b2.sqrt(), factor * d
-    way = torch.sub(state["first"], w).mul_(g).sum(1, keepdim=True)
+    way = torch.bmm((state["first"] - w).unsqueeze(1), g.unsqueeze(2)).squeeze(2)
     r.mul_(b3).addcmul_(way, d * rate / _PRODIGY_D0)
     s.mul_(b3).addcmul_(g, d * d / _PRODIGY_D0)
     m.mul_(b1).addcmul_(g, d * (1 - b1))

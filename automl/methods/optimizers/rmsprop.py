@@ -30,8 +30,10 @@ def rmsprop_step(
 ) -> None:
     v, d = state["v"], layout.decayed
     g[:, :d].addcmul_(w[:, :d], hyper["wd"])
-    v.mul_(hyper["alpha"]).add_(g.square().mul_(1 - hyper["alpha"]))
-    b = state["b"].mul_(hyper["momentum"]).addcdiv_(g, v.sqrt().add_(hyper["eps"]))
+    square = g.square()
+    v.lerp_(square, 1 - hyper["alpha"])
+    denominator = torch.sqrt(v, out=square).add_(hyper["eps"])
+    b = state["b"].mul_(hyper["momentum"]).addcdiv_(g, denominator)
     w.addcmul_(b, -hyper["lr"])
 
 

@@ -43,11 +43,13 @@ def schedule_free_adamw_step(
     weight_sum.add_(lr_max.square())
     c = lr_max.square() / weight_sum
 
-    v.mul_(b2).add_(g.square().mul_(1 - b2))
-    g.div_((v / (1 - b2**t)).sqrt_().add_(hyper["eps"]))
-    g[:, :d].addcmul_(w[:, :d], hyper["wd"])
-    w.lerp_(z, c).addcmul_(g, lr * (b1 * (1 - c) - 1))
-    z.addcmul_(g, -lr)
+    # g becomes d/root: sqrt(1 - b2^t) is moved from v to eps and the rates, as in AdamW.
+    square, root = g.square(), (1 - b2**t).sqrt()
+    v.lerp_(square, 1 - b2)
+    g.div_(torch.sqrt(v, out=square).add_(hyper["eps"] * root))
+    g[:, :d].addcmul_(w[:, :d], hyper["wd"] / root)
+    w.lerp_(z, c).addcmul_(g, lr * root * (b1 * (1 - c) - 1))
+    z.addcmul_(g, -lr * root)
 
 
 def schedule_free_adamw_evaluated(w: Tensor, state: State, hyper: Hyper) -> Tensor:
