@@ -245,6 +245,8 @@ class Program:
 
     def _curriculum(self, places: Tensor) -> Tensor:
         """The samples [k, b] that the members' curricula choose for the places drawn."""
+        if not self._batches:
+            return places
         n, progress = len(self.task.train), self._progress()
         for lane in self._batches:
             for s in lane.stages:
