@@ -8,8 +8,8 @@ from automl.recipe import Recipe
 from automl.registry import FAMILIES, family
 from automl.reports.citations import bibtex_lines, plain_lines, references
 
-# What has no author: the plain choice of its stage.
-NOBODY = {("batch", "none"), ("transform", "none"), ("averaging", "none")}
+# What has no author: the plain choice of its stage, and what is ours.
+NOBODY = {(key, "none") for key in ("batch", "transform", "averaging")} | {("optimizer", "lifting")}
 
 
 @pytest.mark.parametrize(("key", "name"), [(k, n) for k, f in FAMILIES.items() for n in f.names()])
