@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from automl.errors import StrategyError, StudyError, TaskError
+from automl.executors.broker import broker_url
 from automl.records import TaskSpec
 from automl.registry import nearest
 from automl.search.strategy import strategies
@@ -55,6 +56,8 @@ def tune(
     runs: str | Path = "runs",
     journal: str | None = None,
     mlflow: str | None = None,
+    broker: str | None = None,
+    queue: str = "cpu",
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
 ) -> State:
@@ -82,6 +85,9 @@ def tune(
         runs: folder of all studies.
         journal: database URL; None: a file in the study's folder.
         mlflow: URI of an MLflow store; None: mlflow.db in `runs`; "off": none.
+        broker: redis://HOST:6379/0 of Celery workers, or @FILE that holds it; None: what
+            AUTOML_BROKER says, or else processes of this machine.
+        queue: of those workers.
         listen: hears every event of the journal, and "smoke", "progress" and "phase" events.
         stop: asked often; 1 ends the study cleanly (it can go on later), 2 at once.
 
@@ -109,6 +115,8 @@ def tune(
         runs=Path(runs),
         journal=journal,
         mlflow=mlflow,
+        broker=broker,
+        queue=queue,
     )
     with contextlib.closing(prepare(options, listen=listen)) as prepared:
         return conduct(prepared, listen=listen, stop=stop)
@@ -121,6 +129,8 @@ def resume(
     runs: str | Path = "runs",
     journal: str | None = None,
     mlflow: str | None = None,
+    broker: str | None = None,
+    queue: str = "cpu",
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
 ) -> State:
@@ -131,7 +141,14 @@ def resume(
     """
     with contextlib.closing(
         take_up(
-            name, runs=Path(runs), journal=journal, workers=workers, mlflow=mlflow, listen=listen
+            name,
+            runs=Path(runs),
+            journal=journal,
+            workers=workers,
+            mlflow=mlflow,
+            broker=broker_url(broker),
+            queue=queue,
+            listen=listen,
         )
     ) as prepared:
         return conduct(prepared, listen=listen, stop=stop)
@@ -158,6 +175,8 @@ def checked(
     runs: Path,
     journal: str | None,
     mlflow: str | None,
+    broker: str | None = None,
+    queue: str = "cpu",
 ) -> TuneOptions:
     """The options as a study takes them; what can be refused at once is refused here.
 
@@ -208,6 +227,8 @@ def checked(
         runs=runs,
         journal=journal,
         mlflow=mlflow,
+        broker=broker_url(broker),
+        queue=queue,
     )
 
 

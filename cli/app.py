@@ -33,6 +33,7 @@ COMMANDS = {
     "tune": Entry("Search", "tune:tune", "Search for the best way to train a network."),
     "resume": Entry("Search", "tune:resume", "Go on with a study that was interrupted."),
     "train": Entry("Search", "train:train", "Train one recipe."),
+    "worker": Entry("Search", "worker:app", "Start, list and drain workers of a queue."),
     "ls": Entry("Look", "studies:ls", "List the studies."),
     "show": Entry("Look", "studies:show", "Show a study, or one of its trials."),
     "best": Entry("Look", "studies:best", "Print the best recipe of a study."),

@@ -55,6 +55,18 @@ MlflowStore = Annotated[
         help="Where MLflow keeps its copy of the trials, or off.  [default: mlflow.db in --runs]",
     ),
 ]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="URL|@FILE",
+        help="Train in the workers of this Redis server: redis://HOST:6379/0.  "
+        "[default: AUTOML_BROKER, or else this machine's own processes]",
+    ),
+]
+QueueName = Annotated[
+    str, typer.Option("--queue", metavar="NAME", help="Queue of those workers.", show_default=True)
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
 ]

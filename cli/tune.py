@@ -9,8 +9,10 @@ import typer
 
 from .options import (
     AsJson,
+    Broker,
     JournalUrl,
     MlflowStore,
+    QueueName,
     Quiet,
     Runs,
     StudyName,
@@ -137,6 +139,8 @@ def tune(
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
     mlflow: MlflowStore = None,
+    broker: Broker = None,
+    queue: QueueName = "cpu",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -174,6 +178,8 @@ def tune(
         runs=runs,
         journal=journal,
         mlflow=mlflow,
+        broker=broker,
+        queue=queue,
     )
     from automl.study.preparing import prepare
 
@@ -205,6 +211,8 @@ def resume(
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
     mlflow: MlflowStore = None,
+    broker: Broker = None,
+    queue: QueueName = "cpu",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -212,6 +220,7 @@ def resume(
 
     It goes on to the budget that it was started with; the same `automl tune` command does the same.
     """
+    from automl.executors.broker import broker_url
     from automl.study.preparing import resume as take_up
 
     from .driving import drive
@@ -221,7 +230,14 @@ def resume(
     with silence():
         drive(
             lambda listen: take_up(
-                name, runs=runs, journal=journal, workers=workers, mlflow=mlflow, listen=listen
+                name,
+                runs=runs,
+                journal=journal,
+                workers=workers,
+                mlflow=mlflow,
+                broker=broker_url(broker),
+                queue=queue,
+                listen=listen,
             ),
             choose(as_json=as_json, quiet=quiet),
             again=_again(runs, journal),

@@ -6,7 +6,10 @@ lets the segment that trains write its checkpoint and hands it over, then the wo
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from typing import Any
 
 from celery import Celery
@@ -34,6 +37,9 @@ supervisor: Supervisor | None = None
 
 def _named(sender: str, **_: Any) -> None:
     registry.here.name = sender
+    if os.environ.get("AUTOML_LAUNCHED") and sys.platform == "linux":
+        # Whoever started it is gone: hand over, as on any SIGTERM.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _process(**_: Any) -> None:
@@ -56,11 +62,11 @@ def _gone(**_: Any) -> None:
     registry.leave(app.conf.broker_url)
 
 
-for signal, receiver in (
+for event, receiver in (
     (celeryd_init, _named),
     (worker_process_init, _process),
     (worker_ready, _ready),
     (worker_shutting_down, _leaving),
     (worker_shutdown, _gone),
 ):
-    signal.connect(receiver)
+    event.connect(receiver)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from automl.errors import ExecutorError
-
 
 def name() -> str:
     """ "cpu", "0" ...; "auto" when the worker was not pinned."""
@@ -18,15 +16,3 @@ def environment(device: str | None = None) -> dict[str, str]:
     if device == "auto":
         return {}
     return {"CUDA_VISIBLE_DEVICES": "" if device == "cpu" else device}
-
-
-def parse(text: str) -> list[str]:
-    """Devices as typed: "cpu" or "0,1".
-
-    Raises:
-        ExecutorError: it is neither.
-    """
-    devices = [d.strip() for d in text.split(",")]
-    if not all(d == "cpu" or d.isdecimal() for d in devices):
-        raise ExecutorError(f"--devices {text}: give cpu, or numbers of GPUs such as 0,1")
-    return devices

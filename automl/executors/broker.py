@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from automl.errors import ExecutorError
 
+_LEASE = "AUTOML_LEASE_SECONDS"
 _VARIABLE, _FILE = "AUTOML_BROKER", "AUTOML_BROKER_FILE"
 
 
@@ -37,6 +38,22 @@ def broker_url(given: str | None) -> str | None:
     if os.environ.get(_FILE):
         return _checked(_read(os.environ[_FILE], _FILE), _FILE)
     return None
+
+
+def lease_seconds() -> float:
+    """How long a worker may be silent until its segment is another's: 30 s, or as is said there.
+
+    Raises:
+        ExecutorError: AUTOML_LEASE_SECONDS is no length of 2 s or more.
+    """
+    text = os.environ.get(_LEASE, "30")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 2 <= seconds < float("inf"):
+        raise ExecutorError(f"{_LEASE} {text}: give seconds, 2 or more")
+    return seconds
 
 
 def redacted(url: str) -> str:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -48,6 +49,30 @@ SETTINGS = {
 WORKERS = "automl:worker:*"  # one key a live worker, which expires with it
 _COUNT_SECONDS = 1.0  # between looks at which workers live
 _AWAY_SECONDS = 0.2  # between tries to reach a server that is away
+
+
+def living(url: str) -> dict[str, dict[str, str]]:
+    """Workers that live, by name: queue, device, pid, beat, and what they do.
+
+    Raises:
+        ExecutorError: no server answers.
+    """
+    client = connect(url)
+    try:
+        names = sorted(str(n) for n in client.scan_iter(match=WORKERS, count=1000))
+        found = {n.removeprefix(WORKERS[:-1]): cast(Any, client.hgetall(n)) for n in names}
+        return {name: fields for name, fields in found.items() if "pid" in fields}
+    except Gone as error:
+        raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
+    finally:
+        client.close()
+
+
+def drain(url: str, names: list[str]) -> None:
+    """Let these workers finish what they train, and leave."""
+    with Celery("automl", broker=url) as app:
+        app.conf.update(SETTINGS)
+        app.control.shutdown(destination=names)
 
 
 @dataclass
@@ -115,11 +140,8 @@ class Queue:
         now = time.monotonic()
         if not self._asked and now - self._counted > _COUNT_SECONDS:
             self._counted = now
-            with contextlib.suppress(*Gone):
-                self._living = sum(
-                    self._client.hget(key, "queue") == self.queue
-                    for key in self._client.scan_iter(match=WORKERS, count=1000)
-                )
+            with contextlib.suppress(ExecutorError):
+                self._living = sum(w.get("queue") == self.queue for w in living(self._url).values())
         return self._asked or max(self._living, 1)
 
     @property

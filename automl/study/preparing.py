@@ -7,14 +7,18 @@ wrong is found here, within seconds, and nothing is left behind.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
 from automl.errors import StudyError, TaskError
+from automl.executors.broker import lease_seconds
+from automl.executors.executor import Executor
 from automl.executors.processes import Processes
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
@@ -48,6 +52,10 @@ class TuneOptions:
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
     mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
+    broker: str | None = dataclass_field(
+        default=None, repr=False
+    )  # Redis of the workers; None: local ones
+    queue: str = "cpu"  # of the workers
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Prepared:
     folder: Path
     journal: Journal
     journal_url: str
-    executor: Processes
+    executor: Executor
     state: State
     smoke: Report | None  # None when the study goes on
 
@@ -81,12 +89,13 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         AutomlError: one line on what is wrong with the task, the options or the folder.
     """
     budget = Budget.parse(options.budget)
+    crew = _crew(options)
     staging = _staging(options.runs)
     executor = None
     try:
         executor = Processes(
             options.spec,
-            workers=options.workers or 0,
+            workers=1 if options.broker else options.workers or 0,
             logs=staging / "workers",
             stall_seconds=_STALL_SECONDS,
         )
@@ -97,7 +106,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder = options.runs / name
         url = options.journal or str(folder / "journal.db")
         known = _known(folder, url, name)
-        config = _config(options, card, name, executor.workers)
+        config = _config(options, card, name, crew or executor.workers)
         if known is not None:
             _check_same(known, config)
             executor.adopt_logs(folder / "workers")
@@ -105,7 +114,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             state = replay(event for _, event in journal.events())
             known = replace(known, mlflow=options.mlflow or known.mlflow)
             executor.stall_seconds = _stall_seconds(known)
-            return Prepared(known, folder, journal, url, executor, state, None)
+            crowd = _executor(executor, options, known, folder, url)
+            return Prepared(known, folder, journal, url, crowd, state, None)
         smoke = _smoke(executor, config, staging)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
         largest = largest_pack(config, budget.search_fulls(config))
@@ -135,7 +145,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
-        return Prepared(config, folder, journal, url, executor, State(), smoke)
+        crowd = _executor(executor, options, config, folder, url)
+        return Prepared(config, folder, journal, url, crowd, State(), smoke)
     except BaseException:
         if executor is not None:
             executor.close()
@@ -151,6 +162,8 @@ def resume(
     journal: str | None = None,
     workers: int | None = None,
     mlflow: str | None = None,
+    broker: str | None = None,
+    queue: str = "cpu",
     listen: Listener = lambda event: None,
 ) -> Prepared:
     """Take up the study `name` again, exactly as it was started.
@@ -165,12 +178,14 @@ def resume(
         strategy=config.strategy,
         seeds=config.seeds,
         name=name,
-        workers=workers or config.workers,
+        workers=workers or (None if broker else config.workers),
         seed=config.seed,
         pack=config.pack,
         runs=runs,
         journal=journal,
         mlflow=mlflow,
+        broker=broker,
+        queue=queue,
     )
     return prepare(options, listen=listen)
 
@@ -201,6 +216,53 @@ def saved_config(
     config = saved_state(name, runs=runs, journal=journal).config
     assert config is not None
     return config
+
+
+def _crew(options: TuneOptions) -> int:
+    """Workers of the queue, at least one; 0 without a queue.
+
+    Raises:
+        ExecutorError: there is no queue where the options say.
+    """
+    if options.broker is None:
+        return 0
+    from automl.executors.celery import living  # celery: only who asks for a queue loads it
+
+    there = [w for w in living(options.broker).values() if w.get("queue") == options.queue]
+    return options.workers or max(len(there), 1)
+
+
+def _executor(
+    local: Processes, options: TuneOptions, config: StudyConfig, folder: Path, journal: str
+) -> Executor:
+    """Who trains the study: the local workers, or those of the queue in their place."""
+    if options.broker is None:
+        return local
+    from automl.executors.celery import Queue  # as above
+
+    place = journal if "://" in journal else str(Path(journal).absolute())
+    queue = Queue(
+        options.broker,
+        study=f"{config.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}",
+        spec=_anywhere(config.spec),
+        card=config.card,
+        stall_seconds=local.stall_seconds,
+        queue=options.queue,
+        workers=options.workers or 0,
+        lease_seconds=lease_seconds(),
+    )
+    local.close()
+    return queue
+
+
+def _anywhere(spec: TaskSpec) -> TaskSpec:
+    """The task by paths that hold in every process that sees the same disk."""
+    source, space = spec.source, spec.space
+    if not spec.command and Path(source).exists():
+        source = str(Path(source).absolute())
+    if space is not None and Path(space).exists():
+        space = str(Path(space).absolute())
+    return replace(spec, source=source, space=space)
 
 
 def _staging(runs: Path) -> Path:

@@ -22,10 +22,15 @@ Main = Callable[[list[str]], int]
 HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "pydantic")
 
 FLAGS = {
-    "tune": "--budget --cmd --device --dry-run --epochs --help --journal --json --metric "
-    "--metric-regex --mlflow --name --pack --quiet --runs --seed --seeds --set --space --strategy "
-    "--target --workers",
-    "resume": "--help --journal --json --mlflow --quiet --runs --workers",
+    "tune": "--broker --budget --cmd --device --dry-run --epochs --help --journal --json --metric "
+    "--metric-regex --mlflow --name --pack --queue --quiet --runs --seed --seeds --set --space "
+    "--strategy --target --workers",
+    "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
+    "worker": "--help",
+    "worker start": "--broker --devices --help --logs --queue --slots",
+    "worker ls": "--broker --help",
+    "worker drain": "--broker --help",
+    "worker logs": "--help --logs",
     "train": "--device --help --save --seed --target --task",
     "ls": "--help --journal --runs",
     "show": "--help --journal --runs",
@@ -78,7 +83,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
-        "Search": ["tune", "resume", "train"],
+        "Search": ["tune", "resume", "train", "worker"],
         "Look": ["ls", "show", "best", "report", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],

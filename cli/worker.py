@@ -1,0 +1,114 @@
+"""`automl worker`: the machines that train what a queue holds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl.errors import ExecutorError
+
+from .options import Broker, QueueName
+from .table import aligned
+
+_TAIL = 20  # lines of a log
+_NONE = "no broker: set AUTOML_BROKER, or give --broker redis://HOST:6379/0"
+
+app = typer.Typer(
+    help="Start, list and drain workers of a queue.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+Logs = Annotated[
+    Path, typer.Option("--logs", metavar="FOLDER", help="Where they log.", show_default=True)
+]
+
+
+@app.command()
+def start(
+    broker: Broker = None,
+    queue: QueueName = "cpu",
+    devices: Annotated[
+        str, typer.Option(metavar="LIST", help="cpu, or GPUs: 0,1.", show_default=True)
+    ] = "cpu",
+    slots: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Workers a device.", show_default=True)
+    ] = 1,
+    logs: Logs = Path("logs"),
+) -> None:
+    """Run workers on this machine until Ctrl-C.
+
+    Then they save what they train, hand it over and end.
+    """
+    from automl.executors.broker import redacted
+    from automl.executors.launching import devices_of, keep_running
+
+    url, pinned = _url(broker), devices_of(devices)
+    _living(url)  # no server: one line now, not a log full of them
+    typer.echo(f"workers of {redacted(url)}; Ctrl-C ends them")
+    keep_running(url, queue=queue, devices=pinned, slots=slots, logs=logs, say=typer.echo)
+
+
+@app.command("ls")
+def list_workers(broker: Broker = None) -> None:
+    """List the workers that live."""
+    workers = _living(_url(broker))
+    if not workers:
+        typer.echo("no workers; start some with: automl worker start")
+        return
+    rows = [["NAME", "QUEUE", "DEVICE", "PID", "DONE", "SEEN", "TRAINS"]]
+    for name, w in workers.items():
+        seen = f"{max(time.time() - float(w.get('beat', 0)), 0):.0f} s ago"
+        fields = [w.get(key, "") for key in ("queue", "device", "pid")]
+        rows.append([name, *fields, w.get("done", "0"), seen, w.get("doing") or "-"])
+    typer.echo("\n".join(aligned(rows, right=(3, 4, 5))))
+
+
+@app.command()
+def drain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `automl worker ls` says.")],
+    broker: Broker = None,
+) -> None:
+    """Let a worker finish what it trains, and leave."""
+    from automl.executors.celery import drain as ask
+
+    url = _url(broker)
+    there = list(_living(url))
+    if name not in there:
+        raise ExecutorError(f"no worker named '{name}'; there are: {', '.join(there) or 'none'}")
+    ask(url, [name])
+    typer.echo(f"{name} finishes what it trains and leaves")
+
+
+@app.command("logs")
+def show_logs(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cpu-0, or cpu-0@host.")],
+    logs: Logs = Path("logs"),
+) -> None:
+    """Print the last lines that a worker of this machine logged."""
+    files = sorted(logs.glob(f"{name.partition('@')[0]}*.log"))
+    if not files:
+        raise ExecutorError(f"no log of '{name}' in {logs}")
+    for file in files:
+        typer.echo(f"{file}:")
+        for line in file.read_text(errors="replace").splitlines()[-_TAIL:]:
+            typer.echo(f"  {line}")
+
+
+def _url(broker: str | None) -> str:
+    from automl.executors.broker import broker_url
+
+    url = broker_url(broker)
+    if url is None:
+        raise ExecutorError(_NONE)
+    return url
+
+
+def _living(url: str) -> dict[str, dict[str, str]]:
+    from automl.executors.celery import living  # celery: not for --help
+
+    return living(url)
