@@ -20,6 +20,7 @@ from automl.registry import family
 from automl.space.ranges import Value
 
 from .libraries import exact, reference
+from .plain_optimizers import PLAIN
 from .tiny_problem import LAYOUT, OwnDraws, Run, network, values_at, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "optimizers.txt"
@@ -43,7 +44,7 @@ def _row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if _optimizer(n).reference])
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if _optimizer(n).reference or n in PLAIN])
 @settings(derandomize=True, deadline=None, phases=[Phase.generate], max_examples=6)
 @given(data=st.data())
 def test_every_step_equals_the_reference(name: str, data: st.DataObject) -> None:
