@@ -6,7 +6,8 @@ Beside each of ours stand torch's AdamW (foreach), torch's class of the same nam
 pytorch-optimizer, where they have one, on the parameters of a small residual network and of a small
 transformer. All take turns in short blocks, round after round, so that a busy machine slows all of
 them; a ratio is the median of the rounds' ratios. Gradients are there already: ours is given its
-flat row, the others their list of tensors. State is in units of the parameters' memory.
+flat row, the others their list of tensors. State is in units of the parameters' memory. Optimizers
+that look at the loss again within a step are left out: their cost is that of the model.
 """
 
 from __future__ import annotations
@@ -218,7 +219,10 @@ def measured(name: str, model: str) -> Row:
 def main() -> None:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    names = sys.argv[1:] or family("optimizer").names()
+    every = family("optimizer").names()
+    names = sys.argv[1:] or [
+        n for n in every if not cast(Optimizer, family("optimizer").get(n)).looks
+    ]
     ahead, both = 0, 0
     for model in MODELS:
         layout, parameters = parameters_of(model)
