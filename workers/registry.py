@@ -7,7 +7,9 @@ import mmap
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, cast
+
+import redis
 
 from automl.executors.leases import Gone, connect
 
@@ -40,9 +42,11 @@ here = Here()
 def live(url: str, **fields: Any) -> None:
     """Say every few seconds, from a thread of its own, that this worker lives."""
 
+    client = connect(url)
+
     def beat() -> None:
         while True:
-            _write(url, here.name, {**fields, "beat": time.time()})
+            note(client, here.name, **fields, beat=time.time())
             time.sleep(_BEAT_SECONDS)
 
     threading.Thread(target=beat, daemon=True).start()
@@ -53,13 +57,11 @@ def leave(url: str) -> None:
         client.delete(f"automl:worker:{here.name}")
 
 
-def note(url: str, name: str, **fields: Any) -> None:
-    """Say what this worker does now."""
-    _write(url, name, fields)
-
-
-def _write(url: str, name: str, fields: dict[Any, Any]) -> None:
-    with contextlib.suppress(*Gone), contextlib.closing(connect(url)) as client:
+def note(client: redis.Redis, name: str, **fields: Any) -> None:
+    """Say what this worker does; while the server is away nobody needs to know."""
+    with contextlib.suppress(*Gone):
         key = f"automl:worker:{name}"
-        client.hset(key, mapping=fields)
-        client.expire(key, _EXPIRE_SECONDS)
+        pipe = client.pipeline(transaction=False)
+        pipe.hset(key, mapping=cast(dict[Any, Any], fields))
+        pipe.expire(key, _EXPIRE_SECONDS)
+        pipe.execute()

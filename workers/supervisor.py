@@ -44,7 +44,7 @@ class Supervisor:
     def __init__(
         self, url: str, owner: str, leaving: registry.Flag, *, environment: Mapping[str, str]
     ) -> None:
-        self._url, self._owner, self._leaving = url, owner, leaving
+        self._owner, self._leaving = owner, leaving
         self._environment = environment
         self._client = connect(url)
         self._warm: Warm | None = None
@@ -62,7 +62,7 @@ class Supervisor:
         lease = self._reach(lambda: leases.claim(id, self._owner))
         if lease is None:
             return
-        registry.note(self._url, self._owner, doing=f"{study} {id}")
+        registry.note(self._client, self._owner, doing=f"{study} {id}")
         reports = self._trained_reports(leases, lease, task)
         if reports is None:
             return
@@ -71,7 +71,7 @@ class Supervisor:
         else:
             self._reach(lambda: leases.commit(lease, [r.to_json() for r in reports]))
         self._done += 1
-        registry.note(self._url, self._owner, doing="", done=self._done)
+        registry.note(self._client, self._owner, doing="", done=self._done)
 
     # ----------------------------------------------------------------------------------------
 
