@@ -3,30 +3,30 @@
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
-    from there    in turn TPE and a variation of the best trials; one trial in seven to the end,
-                  the others under cautious ASHA
+    from there    our GP; where the space is crowded, in turn with a variation of the best trials
+                  one trial in seven to the end, the others under cautious ASHA
 
 Trials that are never stopped are the insurance against tasks whose early losses mislead, and the
-only ones that show it. A share of random points beside TPE's was tried and gained nothing on 23
-LCBench tasks (`benchmarks/search.py`).
+only ones that show it. What was tried beside it, with its numbers: docs/search.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from automl.search.paired import Suggestion
+from automl.search.samplers.gp import GpSampler
 from automl.search.samplers.neighbours import NeighbourSampler
-from automl.search.samplers.tpe import TpeSampler
 from automl.space.tree import Point, Space
 
 _PORTFOLIO_SHARE = 0.2  # of the budget
 _FULL_EVERY = 7
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
+_CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
 
 
 class AutoSampler:
-    """The portfolio, then TPE."""
+    """The portfolio, then a Gaussian process."""
 
     def __init__(
         self,
@@ -35,11 +35,13 @@ class AutoSampler:
         *,
         seed: int,
         budget: float | None,
-        first_rung: float,
+        rungs: Sequence[float],
     ) -> None:
-        """`first_rung` is the cost of a trial that is stopped there, in full trainings."""
-        self._tpe = TpeSampler(space, seed=seed)
+        """`rungs`: shares of a full training at which trials are compared, the last one 1."""
+        first_rung = rungs[0]
+        self._model = GpSampler(space, seed=seed, rungs=rungs)
         self._near = NeighbourSampler(space, seed=seed)
+        self._crowded = len(space) >= _CROWDED
         share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
         self._portfolio = list(portfolio)[: int(share / first_rung)]
         self._full = _affordable(share, len(self._portfolio), first_rung)
@@ -49,7 +51,7 @@ class AutoSampler:
         return self._next(trial, None)
 
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
-        """As `suggest`; after the portfolio from TPE, with these names fixed."""
+        """As `suggest`; after the portfolio from the GP, with these names fixed."""
         return self._next(trial, fixed)
 
     def _next(self, trial: int, fixed: Point | None) -> Suggestion:
@@ -61,21 +63,20 @@ class AutoSampler:
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
         full = index % _FULL_EVERY == _FULL_EVERY - 1
-        if fixed is not None:
-            point = self._tpe.suggest_like(trial, fixed).point
+        if fixed is None and self._crowded and index % 2 == 0:
+            point = self._near.suggest(trial).point
+            self._model.adopt(trial, point)
+        else:
+            point = self._model.suggest_like(trial, fixed or {}).point
             self._near.adopt(trial, point)
-            return Suggestion(point, full=full)
-        one, other = (self._near, self._tpe) if index % 2 == 0 else (self._tpe, self._near)
-        point = one.suggest(trial).point
-        other.adopt(trial, point)
         return Suggestion(point, full=full)
 
     def adopt(self, trial: int, point: Point) -> None:
-        self._tpe.adopt(trial, point)
+        self._model.adopt(trial, point)
         self._near.adopt(trial, point)
 
-    def observe(self, trial: int, loss: float) -> None:
-        self._tpe.observe(trial, loss)
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+        self._model.observe(trial, loss, curve)
         self._near.observe(trial, loss)
 
 

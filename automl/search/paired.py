@@ -57,8 +57,11 @@ class Sampler(Protocol):
     def adopt(self, trial: int, point: Point) -> None:
         """Somebody else has begun `trial` at `point`: learn from it as from one's own."""
 
-    def observe(self, trial: int, loss: float) -> None:
-        """The loss of `trial` where it stands; called again when it has trained further."""
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+        """The loss of `trial` where it stands; called again when it has trained further.
+
+        `curve`: losses of the last segment by share of a full training, `loss` the last of them.
+        """
 
 
 @runtime_checkable
@@ -135,7 +138,8 @@ class Paired:
         losses = self._losses(values, stop)
         self._rule.report(trial, losses)
         loss = losses[stop]
-        self._sampler.observe(trial, loss)
+        curve = {step / self._steps: value for step, value in losses.items()}
+        self._sampler.observe(trial, loss, curve)
         if loss < math.inf:
             self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
 

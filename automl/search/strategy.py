@@ -17,7 +17,7 @@ from automl.errors import StrategyError
 from automl.recipe import Recipe
 from automl.records import Segment
 from automl.registry import nearest
-from automl.search.fidelity.asha import Asha
+from automl.search.fidelity.asha import Asha, rungs
 from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
@@ -123,15 +123,25 @@ def default_fidelity(max_steps: int, eval_steps: int) -> Fidelity:
 def _auto(setting: Setting) -> Strategy:
     from automl.search.auto import AutoSampler  # late, see _tpe_sampler
 
-    low, high, _ = setting.fidelity
     sampler = AutoSampler(
         setting.space,
         portfolio(setting.space),
         seed=setting.seed,
         budget=setting.budget,
-        first_rung=low / high,
+        rungs=_shares(setting),
     )
     return _paired(setting, sampler, rule=Cautious)
+
+
+def _gp(setting: Setting) -> Strategy:
+    from automl.search.samplers.gp import GpSampler  # late: SciPy's parts cost a third of a second
+
+    return _paired(setting, GpSampler(setting.space, seed=setting.seed))
+
+
+def _shares(setting: Setting) -> tuple[float, ...]:
+    steps = rungs(*setting.fidelity)
+    return tuple(step / steps[-1] for step in steps)
 
 
 def _random(setting: Setting) -> Strategy:
@@ -175,9 +185,10 @@ def _tpe_sampler(setting: Setting) -> Sampler:
 
 _STRATEGIES: dict[str, tuple[str, Callable[[Setting], Strategy]]] = {
     "auto": (
-        "the best we know: good recipes first, then TPE, few trials trained to the end",
+        "the best we know: good recipes first, then our GP, few trials trained to the end",
         _auto,
     ),
+    "gp": ("a Gaussian process (ours), every trial trained to the end", _gp),
     "tpe": ("Optuna's TPE, every trial trained to the end", _tpe),
     "asha": ("TPE; at each rung the best third trains on (ASHA)", _asha),
     "hyperband": ("TPE; brackets of rungs that start early and late (Hyperband)", _hyperband),

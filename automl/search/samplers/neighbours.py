@@ -15,6 +15,7 @@ Source: the (mu + 1) scheme of Whitley 1989 (GENITOR); Real et al. 2018, arXiv:1
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class NeighbourSampler:
         self._points[trial] = dict(point)
         self._seen.add(tuple(point.items()))
 
-    def observe(self, trial: int, loss: float) -> None:
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         self._losses[trial] = loss
 
     def _vary(self) -> dict[str, Value]:

@@ -6,6 +6,8 @@ Source: Bergstra and Bengio 2012, JMLR 13.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from automl.search.paired import Suggestion
@@ -28,5 +30,5 @@ class RandomSampler:
     def adopt(self, trial: int, point: Point) -> None:
         pass
 
-    def observe(self, trial: int, loss: float) -> None:
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         pass

@@ -57,7 +57,7 @@ class TpeSampler:
     def adopt(self, trial: int, point: Point) -> None:
         self._ask(trial, point)
 
-    def observe(self, trial: int, loss: float) -> None:
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         frozen = self._trials.get(trial)
         if frozen is None:  # thinned out
             return

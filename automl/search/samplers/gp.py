@@ -1,0 +1,182 @@
+"""GP: a Gaussian process over points and rungs proposes where improvement is to be expected.
+
+    model        losses at every rung that a trial has come to (`automl.search.gaussian_process`)
+    losses       centred at the median; those above it are compressed, z -> log(1 + z): how bad a
+                 bad point is matters little. Failed trials count as the worst that was seen
+    proposal     the largest log expected improvement after a full training: among scattered
+                 points and neighbours of the best ones, refined in a few rounds of small changes
+    running      trials count with the mean that the process expects of them
+
+Until `startup` trials have been drawn they are scattered (scrambled Sobol). A dimension that is
+not active stands at its default, see `automl.search.columns`. Of long histories the model is
+shown the best trials and an even selection of the others, which bounds the time of an ask.
+Source: Jones et al. 1998; the rungs as an input follow Klein et al. 2020, arXiv:2003.10865.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import qmc
+
+from automl.search.columns import Columns
+from automl.search.gaussian_process import Process, condition, fit, log_improvement
+from automl.search.paired import Suggestion
+from automl.space.tree import Point, Space
+
+_KEPT = 80  # trials that the model is shown
+_BEST = 30  # of these are the best ones
+_SCATTERED = 400
+_NEAR = 200
+_ROUNDS = 3
+_PARENTS = 10
+
+
+class GpSampler:
+    """Bayesian optimization with rungs.
+
+    `rungs`: shares of a full training at which trials are compared, the last one 1.
+    """
+
+    def __init__(
+        self, space: Space, *, seed: int, rungs: Sequence[float] = (1.0,), startup: int = 8
+    ) -> None:
+        self._space = space
+        self._columns = Columns(space)
+        self._rng = np.random.default_rng([seed, 2])
+        self._sobol = qmc.Sobol(len(space), rng=np.random.default_rng([seed, 3]))
+        self._low = min(rungs)
+        self._rungs = tuple(rungs)
+        self._startup = startup
+        self._drawn = 0
+        self._units: dict[int, np.ndarray] = {}
+        self._rows: dict[int, np.ndarray] = {}
+        self._losses: dict[int, dict[float, float]] = {}  # trial -> share -> loss
+        self._theta: np.ndarray | None = None
+        self._fitted = 0  # observations at the last fit
+
+    def suggest(self, trial: int) -> Suggestion:
+        return self.suggest_like(trial, {})
+
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
+        if self._drawn < self._startup or not self._finite():
+            unit = self._sobol.random(1)[0]
+        else:
+            unit = self._propose(fixed)
+        self._drawn += 1
+        point = self._space.decode(unit, fixed)
+        self.adopt(trial, point)
+        return Suggestion(point)
+
+    def adopt(self, trial: int, point: Point) -> None:
+        self._units[trial] = self._space.encode(point)
+        self._rows[trial] = self._columns.of(self._units[trial][None])[0]
+
+    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+        known = self._losses.setdefault(trial, {})
+        if loss == math.inf:
+            known[1.0] = math.inf
+        else:
+            seen = curve or {1.0: loss}
+            known.update((share, seen[share]) for share in self._rungs if share in seen)
+            known[max(seen)] = loss
+
+    def _finite(self) -> bool:
+        return any(min(known.values()) < math.inf for known in self._losses.values())
+
+    def _propose(self, fixed: Point) -> np.ndarray:
+        process, trials = self._model()
+        held = {i: d.range.encode(fixed[d.name])
+                for i, d in enumerate(self._space) if d.name in fixed}  # fmt: skip
+        units = np.array([self._units[t] for t in trials])
+        means, _ = process.predict(np.array([self._rows[t] for t in trials]))
+        best = float(means.min())
+        order = np.argsort(means, kind="stable")[:_PARENTS]
+        pool = np.concatenate(
+            [
+                self._rng.random((_SCATTERED, len(self._space))),
+                self._changed(units[order], _NEAR, 0.2),
+            ]
+        )
+        value = np.empty(0)
+        for round_ in range(_ROUNDS + 1):
+            fresh = pool[len(value) :]
+            for i, unit in held.items():
+                fresh[:, i] = unit
+            mean, deviation = process.predict(self._columns.of(fresh))
+            value = np.concatenate([value, log_improvement(mean, deviation, best)])
+            if round_ < _ROUNDS:
+                top = np.argsort(-value, kind="stable")[:_PARENTS]
+                pool = np.concatenate([pool, self._changed(pool[top], _NEAR, 0.1 / 2**round_)])
+        chosen: np.ndarray = pool[int(np.argmax(value))]
+        return chosen
+
+    def _changed(self, parents: np.ndarray, count: int, size: float) -> np.ndarray:
+        """Children [count, d] that differ from a parent in some dimensions, by about `size`."""
+        d = parents.shape[1]
+        children = parents[np.arange(count) % len(parents)]
+        share = min(1.0, max(0.3, 2 / d)) if d < 20 else 4 / d
+        touched = self._rng.random(children.shape) < share
+        touched[np.arange(count), self._rng.integers(0, d, count)] = True
+        step = (
+            size
+            * np.exp(self._rng.normal(0, 0.7, (count, 1)))
+            * self._rng.normal(size=children.shape)
+        )
+        moved = np.where(
+            self._columns.nominal, self._rng.random(children.shape), np.clip(children + step, 0, 1)
+        )
+        out: np.ndarray = np.where(touched, moved, children)
+        return out
+
+    def _model(self) -> tuple[Process, list[int]]:
+        trials = self._shown()
+        losses = [(t, share, loss) for t in trials for share, loss in self._losses[t].items()]
+        x = np.array([self._rows[t] for t, _, _ in losses])
+        s = np.array([self._place(share) for _, share, _ in losses])
+        y = _flattened(np.array([loss for _, _, loss in losses]), s)
+        seen = sum(map(len, self._losses.values()))
+        if self._theta is None or seen >= self._fitted + max(4, self._fitted // 8):
+            self._theta, self._fitted = fit(x, s, y, self._theta), seen
+        process = condition(self._theta, x, s, y)
+        running = [t for t in self._rows if t not in self._losses]
+        if running:
+            rows = np.array([self._rows[t] for t in running])
+            believed, _ = process.predict(rows)
+            process = condition(
+                self._theta,
+                np.concatenate([x, rows]),
+                np.concatenate([s, np.ones(len(rows))]),
+                np.concatenate([y, believed]),
+            )
+        return process, trials
+
+    def _shown(self) -> list[int]:
+        trials = list(self._losses)
+        if len(trials) <= _KEPT:
+            return trials
+        ranked = sorted(trials, key=lambda t: (self._losses[t][max(self._losses[t])], t))
+        rest = sorted(ranked[_BEST:])
+        picks = np.linspace(0, len(rest) - 1, _KEPT - _BEST).round().astype(int)
+        return ranked[:_BEST] + [rest[i] for i in picks.tolist()]
+
+    def _place(self, share: float) -> float:
+        """0 at the first rung, 1 at the end, on a log scale."""
+        return 1.0 if self._low >= 1 else 1 - math.log(share) / math.log(self._low)
+
+
+def _flattened(y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Losses about 0 with a spread about 1, the bad half on a log scale; infinity: the worst."""
+    finite = np.isfinite(y)
+    if not finite.any():
+        return np.zeros(len(y))
+    y = np.where(finite, y, y[finite].max())
+    late = y[finite & (s == s.max())]
+    middle = float(np.median(late if len(late) > 4 else y))
+    low = float(np.quantile(y, 0.1))
+    scale = middle - low if middle > low else float(y.std()) or 1.0
+    z = (y - middle) / scale
+    out: np.ndarray = np.where(z > 0, np.log1p(np.maximum(z, 0)), z)
+    return out
