@@ -9,7 +9,7 @@ driver that was killed builds its strategy anew and repeats the recorded calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,9 +22,9 @@ from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.paired import Failure, Paired, Rule, Sampler, Trial
-from automl.search.portfolio import portfolio
+from automl.search.portfolio import portfolio as shipped
 from automl.search.samplers.random import RandomSampler
-from automl.space.tree import Space
+from automl.space.tree import Point, Space
 
 __all__ = ["Failure", "Strategy", "Trial", "default_fidelity", "make_strategy", "strategies"]
 
@@ -64,6 +64,7 @@ class Setting:
     seed: int
     workers: int
     budget: float | None
+    portfolio: Sequence[Point] | None
 
 
 def make_strategy(
@@ -75,6 +76,7 @@ def make_strategy(
     seed: int,
     workers: int = 1,
     budget: float | None = None,
+    portfolio: Sequence[Point] | None = None,
 ) -> Strategy:
     """The strategy called `name` on `space`.
 
@@ -85,6 +87,8 @@ def make_strategy(
         seed: of everything random; equal seeds, equal asks.
         workers: segments that run at the same time, usually.
         budget: full trainings that the search can expect to spend.
+        portfolio: points that did well elsewhere, best bets first, for a strategy that begins with
+            such; the shipped ones when None.
 
     Raises:
         StrategyError: an unknown name, or a fidelity or direction that cannot be.
@@ -98,7 +102,7 @@ def make_strategy(
         raise StrategyError(f"fidelity: eta {eta} must be at least 2")
     if direction not in ("maximize", "minimize"):
         raise StrategyError(f"direction '{direction}'; write maximize or minimize")
-    setting = Setting(space, fidelity, direction == "maximize", seed, workers, budget)
+    setting = Setting(space, fidelity, direction == "maximize", seed, workers, budget, portfolio)
     return _STRATEGIES[name][1](setting)
 
 
@@ -125,7 +129,7 @@ def _auto(setting: Setting) -> Strategy:
 
     sampler = AutoSampler(
         setting.space,
-        portfolio(setting.space),
+        shipped(setting.space) if setting.portfolio is None else setting.portfolio,
         seed=setting.seed,
         budget=setting.budget,
         rungs=_shares(setting),
