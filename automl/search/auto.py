@@ -4,9 +4,11 @@
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
     from there    our GP; where the space is crowded, in turn with a variation of the best trials
-                  one trial in seven to the end, the others under cautious ASHA
 
-Trials that are never stopped are the insurance against tasks whose early losses mislead, and the
+In a space of few dimensions every trial runs to its end: on recorded trainings the GP learnt more
+from whole trainings than from three times as many that were stopped. In a crowded one, where a few
+dozen trials cannot cover what there is, one in seven does, and the others go under cautious ASHA;
+those that are never stopped are the insurance against tasks whose early losses mislead, and the
 only ones that show it. What was tried beside it, with its numbers: docs/search.md.
 """
 
@@ -38,10 +40,10 @@ class AutoSampler:
         rungs: Sequence[float],
     ) -> None:
         """`rungs`: shares of a full training at which trials are compared, the last one 1."""
+        self._crowded = len(space) >= _CROWDED
         first_rung = rungs[0]
         self._model = GpSampler(space, seed=seed, rungs=rungs)
         self._near = NeighbourSampler(space, seed=seed)
-        self._crowded = len(space) >= _CROWDED
         share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
         self._portfolio = list(portfolio)[: int(share / first_rung)]
         self._full = _affordable(share, len(self._portfolio), first_rung)
@@ -62,7 +64,7 @@ class AutoSampler:
             self.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
-        full = index % _FULL_EVERY == _FULL_EVERY - 1
+        full = not self._crowded or index % _FULL_EVERY == _FULL_EVERY - 1
         if fixed is None and self._crowded and index % 2 == 0:
             point = self._near.suggest(trial).point
             self._model.adopt(trial, point)

@@ -124,14 +124,18 @@ def test_the_portfolio_may_cost_a_fifth_of_the_budget(budget: float) -> None:
     assert [s.trial for s in entries] == list(range(1, len(entries) + 1))
 
 
-def test_auto_trains_some_trials_to_the_end_whatever_they_show() -> None:
-    strategy = make("auto", space=Space({"x": Float(0.0, 1.0)}))
+@pytest.mark.parametrize(("dimensions", "least", "most"), [(8, 60, 60), (24, 4, 15)])
+def test_auto_stops_trials_only_where_dimensions_are_many(
+    dimensions: int, least: int, most: int
+) -> None:
+    space = Space({f"x{i}": Float(0.0, 1.0) for i in range(dimensions)})
+    strategy = make("auto", space=space)
     whole = 0
     for _ in range(60):
         for segment in strategy.ask(1):
             whole += segment.start == 0 and segment.stop == STEPS
             strategy.tell(segment, {segment.stop: 0.5})
-    assert 4 <= whole <= 15
+    assert least <= whole <= most
 
 
 def test_the_portfolio_names_methods_and_values_that_exist() -> None:
