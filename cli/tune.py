@@ -62,7 +62,7 @@ def tune(
         str,
         typer.Option(
             metavar="NAME",
-            help="How to search: auto, asha, hyperband, tpe or random.  [default: auto]",
+            help="How to search: auto, gp, tpe, asha, hyperband or random.  [default: auto]",
             show_default=False,
             autocompletion=strategy_names,
         ),

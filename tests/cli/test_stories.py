@@ -239,7 +239,7 @@ def test_packs_are_measured_and_used(place: Path) -> None:
 
 
 def test_a_loop_of_ones_own_has_no_packs_to_measure(place: Path) -> None:
-    text = 'space = {"lr": "0.1..0.2"}\n\n\ndef train(trial):\n    trial.report(1, 0.5)\n'
+    text = 'space = {"lr": "0.1..0.2"}\nmetric = "score"\n\n\ndef train(trial):\n    pass\n'
     (place / "loop.py").write_text(text)
     refused = _run("bench", "packs", "loop.py")
     assert refused.returncode == 2

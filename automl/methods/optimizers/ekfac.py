@@ -86,7 +86,7 @@ METHOD = Optimizer(
     init=ekfac_init,
     step=ekfac_step,
     ranges={
-        "lr": Float(1e-3, 1.0, log=True, default=0.05),
+        "lr": Float(1e-4, 1.0, log=True, default=0.05),
         "wd": Float(1e-5, 0.1, log=True, default=1e-3),
         "momentum": Float(0.5, 0.98, default=0.9),
         "damping": Float(1e-3, 1.0, log=True, default=0.1),

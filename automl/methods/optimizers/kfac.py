@@ -79,7 +79,7 @@ METHOD = Optimizer(
     step=kfac_step,
     # The paper damps and rescales adaptively; fixed values as in later practice.
     ranges={
-        "lr": Float(1e-3, 1.0, log=True, default=0.03),
+        "lr": Float(1e-4, 1.0, log=True, default=0.03),
         "wd": Float(1e-5, 0.1, log=True, default=1e-3),
         "momentum": Float(0.5, 0.98, default=0.9),
         "damping": Float(1e-5, 0.1, log=True, default=1e-2),

@@ -81,7 +81,7 @@ METHOD = Optimizer(
     step=simmering_step,
     evaluated=simmering_evaluated,
     ranges={
-        "lr": Float(1e-4, 0.1, log=True, default=1e-2),
+        "lr": Float(3e-5, 0.3, log=True, default=1e-2),
         "temperature": Float(1e-7, 1e-3, log=True, default=1e-5),
         "tau": Float(0.01, 1.0, log=True, default=0.03),
     },

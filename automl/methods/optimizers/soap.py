@@ -105,7 +105,7 @@ METHOD = Optimizer(
     step=soap_step,
     # lr 3e-3, b1 = b2 = b3 = .95 and 10 steps between refreshes are the authors' settings.
     ranges={
-        "lr": Float(3e-5, 3e-2, log=True, default=3e-3),
+        "lr": Float(1e-5, 1e-1, log=True, default=3e-3),
         "wd": Float(1e-4, 0.5, log=True, default=1e-2),
         "b1": Float(0.8, 0.98, default=0.95),
         "b2": Float(0.9, 0.999, default=0.95),

@@ -35,7 +35,7 @@ METHOD = Optimizer(
     step=sophia_h_step,
     # b1, b2, gamma and every: the paper's; lr a little below AdamW's, wd .2 there.
     ranges={
-        "lr": Float(1e-5, 1e-2, log=True, default=1e-3),
+        "lr": Float(1e-5, 1e-1, log=True, default=1e-3),
         "wd": Float(1e-3, 0.5, log=True, default=0.1),
         "b1": Float(0.9, 0.98, default=0.96),
         "b2": Float(0.9, 0.999, default=0.99),
