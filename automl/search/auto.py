@@ -53,7 +53,7 @@ class AutoSampler:
         return self._next(trial, None)
 
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
-        """As `suggest`; after the portfolio from the GP, with these names fixed."""
+        """As `suggest`; after the portfolio with these names fixed."""
         return self._next(trial, fixed)
 
     def _next(self, trial: int, fixed: Point | None) -> Suggestion:
@@ -65,8 +65,8 @@ class AutoSampler:
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
         full = not self._crowded or index % _FULL_EVERY == _FULL_EVERY - 1
-        if fixed is None and self._crowded and index % 2 == 0:
-            point = self._near.suggest(trial).point
+        if self._crowded and index % 2 == 0:
+            point = self._near.suggest_like(trial, fixed or {}).point
             self._model.adopt(trial, point)
         else:
             point = self._model.suggest_like(trial, fixed or {}).point

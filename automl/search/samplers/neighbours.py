@@ -40,8 +40,12 @@ class NeighbourSampler:
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
 
     def suggest(self, trial: int) -> Suggestion:
+        return self.suggest_like(trial, {})
+
+    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
+        """As `suggest`, with these names fixed."""
         for _ in range(_DRAWS):
-            point = self._vary()
+            point = self._space.complete({**self._vary(), **fixed})
             if tuple(point.items()) not in self._seen:
                 break
         self.adopt(trial, point)
