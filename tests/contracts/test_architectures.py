@@ -45,10 +45,16 @@ def default(name: str) -> dict[str, Value]:
 
 
 def corners(name: str) -> Iterator[dict[str, Value]]:
-    """All options of choices, each with all numbers at their low and all at their high end."""
+    """All options of choices, each with all numbers at their low and all at their high end.
+
+    Where the choices are too many to be combined, their first options together, their second ...
+    """
     ranges = architecture(name).ranges
     choices = {n: r.options for n, r in ranges.items() if isinstance(r, Choice)}
-    for options in itertools.product(*choices.values()):
+    combined: Iterator[tuple[Value, ...]] = itertools.product(*choices.values())
+    if math.prod(map(len, choices.values())) > 100:
+        combined = zip(*choices.values(), strict=True)
+    for options in combined:
         for end in ("low", "high"):
             numbers = {n: getattr(r, end) for n, r in ranges.items() if not isinstance(r, Choice)}
             yield {**dict(zip(choices, options, strict=True)), **numbers}
