@@ -1,0 +1,197 @@
+"""The search loop: alphas on one half of the training set, weights on the other, in turn.
+
+    each update   alphas: one step of Adam on a batch of the second half (after `warmup` epochs)
+                  weights: one step of SGD with momentum on a batch of the first half
+    each epoch    note the alphas, the supernet's accuracy on the second half and the sharpness;
+                  where that is watched, stop at its sign of collapse and take the alphas of before
+
+Both halves lie inside the training set: no sample of validation or test is seen. What an update
+sees depends on (seed, update) alone, so a search taken up from `state()` goes on bit for bit.
+Source: Liu et al. 2019, arXiv:1806.09055; defaults are the paper's, but for alpha_lr (its 3e-4
+hardly moves the alphas in the few hundred updates of a small task).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from automl.darts.bilevel import first_order, second_order, statistics_kept
+from automl.darts.collapse import collapsed_at, sharpness
+from automl.darts.recalibrate import accuracy
+from automl.darts.supernet import Supernet
+from automl.tasks.task import Split
+from automl.train.data import Feed
+from automl.train.seeding import KeyedDraws, mix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of one search; lengths in epochs of a half of the training set."""
+
+    epochs: int = 20
+    warmup: int = 0  # epochs before the alphas move
+    order: int = 1  # of the alphas' gradient, 1 or 2
+    batch_size: int = 64
+    lr: float = 0.025
+    lr_end: float = 0.001  # the cosine ends here
+    momentum: float = 0.9
+    wd: float = 3e-4
+    clip: float = 5.0  # of the weights' gradient norm
+    alpha_lr: float = 3e-3
+    alpha_wd: float = 1e-3
+    watch: bool = False  # measure the sharpness, and stop at the sign of collapse
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the supernet was at the end of an epoch."""
+
+    alphas: Mapping[str, tuple[float, ...]]
+    accuracy: float  # of the supernet on the second half
+    sharpness: float | None  # None: not watched
+
+
+class Search:
+    """Trains a supernet; `run` to the end, or epoch by epoch with `state` between."""
+
+    def __init__(self, net: Supernet, x: Tensor, y: Tensor, settings: Settings) -> None:
+        self.net, self.settings = net, settings
+        s, n = settings, len(x)
+        drawn = KeyedDraws([mix(s.seed, "halves")]).at(0).permutation(n)[0]
+        one, two = drawn[: n // 2], drawn[n // 2 :]
+        self.train, self.valid = (x[one], y[one]), (x[two], y[two])
+        self._feeds = [
+            Feed(
+                Split(*half),
+                seeds=[mix(s.seed, name)],
+                batch_size=s.batch_size,
+                device=x.device,
+                dtype=x.dtype,
+            )
+            for name, half in (("weights", self.train), ("alphas", self.valid))
+        ]
+        self.per_epoch = math.ceil(len(one) / s.batch_size)
+        self._weights, self._alphas = net.weights(), list(net.alphas().values())
+        self._sgd = torch.optim.SGD(self._weights, s.lr, s.momentum, weight_decay=s.wd)
+        self._adam = torch.optim.Adam(
+            self._alphas, s.alpha_lr, betas=(0.5, 0.999), weight_decay=s.alpha_wd
+        )
+        self.updates = 0
+        self.history: list[Epoch] = []
+        net.train()
+
+    # Training -------------------------------------------------------------------------------
+
+    def run(self, epochs: int | None = None) -> None:
+        """Train up to `epochs` epochs, or to the end; ends early where collapse shows."""
+        last = self.settings.epochs if epochs is None else epochs
+        while len(self.history) < last and self.collapsed is None:
+            while self.updates < (len(self.history) + 1) * self.per_epoch:
+                self.update()
+            self.history.append(self._look())
+        if self.collapsed is not None:
+            self._take_back(self.history[self.collapsed])
+
+    @property
+    def collapsed(self) -> int | None:
+        """The epoch, from 0, before the sign of collapse; None without one."""
+        return collapsed_at([e.sharpness for e in self.history if e.sharpness is not None])
+
+    def update(self) -> None:
+        """One step of the alphas, one of the weights."""
+        s, lr = self.settings, self._rate()
+        for group in self._sgd.param_groups:
+            group["lr"] = lr
+        if self.updates >= s.warmup * self.per_epoch and any(len(a) > 1 for a in self._alphas):
+            self._move_alphas(lr)
+        self.train_weights(self.updates)
+        self.updates += 1
+
+    def train_weights(self, update: int) -> None:
+        """One step of SGD on the batch of the first half that belongs to `update`."""
+        slopes = torch.autograd.grad(self._loss(0, update), self._weights, materialize_grads=True)
+        for w, g in zip(self._weights, slopes, strict=True):
+            w.grad = g
+        torch.nn.utils.clip_grad_norm_(self._weights, self.settings.clip)
+        self._sgd.step()
+
+    def _move_alphas(self, lr: float) -> None:
+        s, u = self.settings, self.updates
+        with statistics_kept(self.net):
+            if s.order == 1:
+                slopes = first_order(self._alphas, lambda: self._loss(1, u))
+            else:
+                slopes = second_order(
+                    self._weights,
+                    self._alphas,
+                    lambda: self._loss(0, u),
+                    lambda: self._loss(1, u),
+                    eta=lr,
+                    momentum=s.momentum,
+                    wd=s.wd,
+                    buffers=self._momenta(),
+                )
+        for a, g in zip(self._alphas, slopes, strict=True):
+            a.grad = g
+        self._adam.step()
+
+    def _loss(self, half: int, update: int) -> Tensor:
+        batch = self._feeds[half].batch(update)
+        return F.cross_entropy(self.net(batch.x[0]), batch.y[0])
+
+    def _rate(self) -> float:
+        s = self.settings
+        progress = min(1.0, self.updates / (s.epochs * self.per_epoch))
+        return s.lr_end + (s.lr - s.lr_end) * (1 + math.cos(math.pi * progress)) / 2
+
+    def _momenta(self) -> list[Tensor]:
+        if not self.updates:
+            return []
+        return [self._sgd.state[w]["momentum_buffer"] for w in self._weights]
+
+    def supernet_accuracy(self) -> float:
+        """On the second half, with statistics of the first."""
+        return accuracy(self.net, *self.valid, measure=self.train[0])
+
+    def _look(self) -> Epoch:
+        sharp = None
+        if self.settings.watch:
+            with statistics_kept(self.net):
+                sharp = sharpness(self._alphas, lambda: self._loss(1, 0))
+        alphas = {e: tuple(a.tolist()) for e, a in self.net.alphas().items()}
+        return Epoch(alphas, self.supernet_accuracy(), sharp)
+
+    @torch.no_grad()
+    def _take_back(self, epoch: Epoch) -> None:
+        for edge, alpha in self.net.alphas().items():
+            alpha.copy_(torch.tensor(epoch.alphas[edge]))
+
+    # To go on from --------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, alphas and both optimizers', by name, copied; `history` and `updates` apart."""
+        tensors = {f"net.{n}": x for n, x in self.net.state_dict().items()}
+        for key, optimizer in (("sgd", self._sgd), ("adam", self._adam)):
+            for i, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"{key}.{i}.{n}": x for n, x in slots.items() if x is not None}
+        return {n: x.detach().clone() for n, x in tensors.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], *, updates: int, history: list[Epoch]) -> None:
+        """Go on from what `state` gave after `updates` updates."""
+        net = {n.removeprefix("net."): x for n, x in tensors.items() if n.startswith("net.")}
+        self.net.load_state_dict(net)
+        for key, optimizer in (("sgd", self._sgd), ("adam", self._adam)):
+            slots: dict[int, dict[str, Tensor]] = {}
+            for name, x in tensors.items():
+                if name.startswith(f"{key}."):
+                    _, i, slot = name.split(".")
+                    slots.setdefault(int(i), {})[slot] = x.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+        self.updates, self.history = updates, list(history)
