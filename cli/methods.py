@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from automl.errors import MethodError
+from automl.methods.options import OPTIONS
 from automl.registry import FAMILIES, Family, Method, nearest, year_of
 from automl.reports.numerals import short
 from automl.space.ranges import Choice
@@ -21,7 +22,8 @@ _IN = " " * 6  # of what stands below a method
 
 
 def _names(incomplete: str) -> list[str]:
-    return [n for f in FAMILIES.values() for n in f.names() if n.startswith(incomplete)]
+    known = [*(n for f in FAMILIES.values() for n in f.names()), *OPTIONS]
+    return [n for n in known if n.startswith(incomplete)]
 
 
 def methods(
@@ -37,9 +39,11 @@ def methods(
         typer.echo("\n".join(_all()))
         return
     families = [f for f in FAMILIES.values() if f.has(name)]
+    if not families and name in OPTIONS:
+        typer.echo("\n".join(_option(name)))
+        return
     if not families:
-        known = [n for f in FAMILIES.values() for n in f.names()]
-        near = nearest(name, known) or "; `automl methods` lists all"
+        near = nearest(name, _names("")) or "; `automl methods` lists all"
         raise MethodError(f"no method named '{name}'{near}")
     blocks = ["\n".join(_explained(family, name)) for family in families]
     typer.echo("\n\n".join(blocks))
@@ -85,6 +89,18 @@ def _idea(header: str) -> str:
     """The first sentence of a method's header, without its name."""
     first = header.split("\n\n")[0].replace("\n", " ")
     return first.partition(": ")[2] or first
+
+
+def _option(name: str) -> list[str]:
+    """Where a name lives that is no method of its own."""
+    option = OPTIONS[name]
+    lines = wrap(f"{name} is {option.words}", 100, break_long_words=False)
+    for method in option.methods:
+        family, _, own = method.partition(".")
+        lines += ["", *_explained(FAMILIES[family], own)] if len(option.methods) == 1 else []
+    if len(option.methods) > 1:
+        lines += ["", *(f"    automl methods {m.partition('.')[2]}" for m in option.methods)]
+    return lines
 
 
 def _explained(family: Family, name: str) -> list[str]:
