@@ -178,6 +178,29 @@ class Looks(Protocol):
         """
 
 
+class Chain(Protocol):
+    """A network whose layers stand in one line, open between them, on a step's batch.
+
+    For a gradient that sends no error through the whole of it. Layers count from 1 to `depth`;
+    each begins at a matrix of weights and ends before the next one. Member k's weights are the
+    present ones. The trainer counts what it costs; budgets pay for it.
+    """
+
+    depth: int
+
+    def states(self, k: int) -> list[Tensor]:
+        """Each layer's input, and the last one's output, of a plain forward; once a step, first."""
+
+    def layer(self, k: int, number: int, h: Tensor) -> Tensor:
+        """Output of layer `number` for the input h; differentiable."""
+
+    def loss(self, k: int, output: Tensor) -> Tensor:
+        """The mean loss of an output [b, ...], 0-dim; differentiable."""
+
+    def gradient(self, k: int, value: Tensor) -> Tensor:
+        """[p]: of a 0-dim value by member k's weights."""
+
+
 def _no_state(w: Tensor, layout: Layout) -> State:
     return {}
 
@@ -229,12 +252,14 @@ class Loss(Method):
 class Gradient(Method):
     """compute(closure, w, state, hyper, t) -> (loss [k], g [k, p]); leaves w as it found it.
 
-    t [k, 1] counts steps from 1. `passes` is forward-backward passes a step.
+    t [k, 1] counts steps from 1. `passes` is forward-backward passes a step. One with `chain` gets
+    a `Chain` as the last argument; `passes` is then what a step costs at the defaults.
     """
 
-    compute: Callable[[Closure, Tensor, State, Hyper, Tensor], tuple[Tensor, Tensor]]
+    compute: Callable[..., tuple[Tensor, Tensor]]
     init: Callable[[Tensor, Layout], State] = _no_state
     passes: float = 1
+    chain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

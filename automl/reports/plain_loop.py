@@ -128,7 +128,11 @@ class Trainer:
         scheduled = self.scheduled(update, total)
         factor = {"factor": scheduled["factor"]}
         at = self.gradient
-        loss, g = at.compute(closure, self.w, at.state, at.hyper | factor, t)
+        asked = [closure, self.w, at.state, at.hyper | factor, t]
+        if at.chain is not None:
+            asked.append(self.chain(batch, update))
+        with torch.no_grad():
+            loss, g = at.compute(*asked)
         with torch.no_grad():
             for at in self.transforms:
                 hyper = at.hyper | factor
@@ -145,32 +149,41 @@ class Trainer:
         return loss  # type: ignore[no-any-return]
 
     def mean_loss(self, batch: Batch) -> Tensor:
-        output = self.forward(batch.x[0])
-        loss = self.sample_loss(output, batch.y[0])
-        if batch.y2 is not None and batch.weight is not None:
-            other, weight = self.sample_loss(output, batch.y2[0]), batch.weight[0]
-            loss = weight * loss + (1 - weight) * other
+        y2 = None if batch.y2 is None else batch.y2[0]
+        weight = None if batch.weight is None else batch.weight[0]
+        return self.own_loss(0, self.forward(batch.x[0]), batch.y[0], y2, weight)
+
+    def own_loss(
+        self, k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
+    ) -> Tensor:
+        value = self.sample_loss(output, y)
+        if y2 is not None and weight is not None:
+            value = weight * value + (1 - weight) * self.sample_loss(output, y2)
         if self.loss.weigh is not None:
-            loss = loss * self.loss.weigh(loss.detach(), self.loss_hyper())
-        return loss.mean()
+            value = value * self.loss.weigh(value.detach(), self.loss_hyper())
+        return value.mean()
+
+    def chain(self, batch: Batch, update: int) -> Any:
+        """The model opened between its layers, for a gradient that asks."""
+        return self.gradient.chain(
+            [self.model.train()],
+            self.layout,
+            batch,
+            loss=self.own_loss,
+            begin=lambda k, layer: torch.manual_seed(1000 * update + layer),
+            precision=lambda: torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+            ),
+        )
 
     def looks(self, batch: Batch, update: int) -> Any:
         """More looks at the step's batch, for an optimizer that asks."""
-
-        def loss(
-            k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
-        ) -> Tensor:
-            value = self.sample_loss(output, y)
-            if y2 is not None and weight is not None:
-                value = weight * value + (1 - weight) * self.sample_loss(output, y2)
-            return value.mean()
-
         return self.optimizer.looks(
             [self.model],
             [self.w[0]],
             self.layout,
             batch,
-            loss=loss,
+            loss=self.own_loss,
             begin=lambda k: torch.manual_seed(update),  # all looks of a step drop the same units
             precision=lambda: torch.autocast(
                 self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"

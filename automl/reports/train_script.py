@@ -25,6 +25,7 @@ from automl.space.ranges import Value
 
 _LOOP = "automl.reports.plain_loop"
 _LOOKS = ("automl.train.looks", "BatchLooks")
+_CHAIN = ("automl.train.chain", "BatchChain")
 _ORDER = (
     "words that the methods share",
     "data",
@@ -238,6 +239,10 @@ def _stages(recipe: Recipe) -> _Stages:
                 looks = getattr(method, "looks", False)
                 texts.append("looks=BatchLooks" if looks else "looks=None")
                 out.roots += [_LOOKS] if looks else []
+            if key == "gradient":
+                chain = getattr(method, "chain", False)
+                texts.append("chain=BatchChain" if chain else "chain=None")
+                out.roots += [_CHAIN] if chain else []
             out.code.setdefault(key, []).append(_call("Stage", texts))
     if "optimizer" not in out.code:
         raise MethodError("the recipe names no optimizer")

@@ -33,6 +33,7 @@ from automl.methods.stages import (
 from automl.recipe import Recipe
 from automl.registry import family
 from automl.tasks.task import ModelTask
+from automl.train.chain import BatchChain
 from automl.train.data import Feed, class_shares
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.looks import BatchLooks
@@ -98,7 +99,7 @@ class Program:
         self._horizon = torch.full_like(self._t, self.total)
         self.losses = torch.zeros(k, dtype=torch.float64, device=self.device)  # sum since `counted`
         self.counted = 0
-        # Passes of optimizers' own looks, in study steps; whoever counts them sets them to 0.
+        # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
         self.looked = torch.zeros(k, dtype=torch.float64)
         self._checked = False
 
@@ -107,6 +108,8 @@ class Program:
         ((stage, _),) = stages_of(self._optimizers, k)
         gradient = cast(Gradient, self._gradients[0].stages[0].method)
         optimizer = cast(Optimizer, stage.method)
+        if gradient.chain:
+            return 0
         return gradient.passes * (1 if optimizer.looks else optimizer.passes)
 
     def updates_at(self, steps: int) -> int:
@@ -190,7 +193,12 @@ class Program:
         factor = self._timetable.factor(update)
         (s,) = self._gradients[0].stages
         hyper = s.hyper | {"factor": factor}
-        loss, g = cast(Gradient, s.method).compute(closure, w, s.state, hyper, t)
+        gradient, share = cast(Gradient, s.method), self.batch_size / self.task.card.batch_size
+        chain = self._chain(batch) if gradient.chain else None
+        given = [closure, w, s.state, hyper, t]
+        loss, g = gradient.compute(*given, chain) if chain else gradient.compute(*given)
+        if chain:
+            self.looked += chain.passes * share
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
             own_draws, own_factor = draws.part(lane.rows), {"factor": lane.take(factor)}
@@ -210,7 +218,6 @@ class Program:
             optimizer.step(*given, looks) if looks else optimizer.step(*given)
             lane.put(w, own_w)
             if looks:
-                share = self.batch_size / self.task.card.batch_size
                 self.looked[lane.rows] += looks.passes * share
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
@@ -241,6 +248,28 @@ class Program:
             begin=lambda k: seed_torch(keys[k], self.device),
             precision=self.precision,
             draws=draws.part(lane.rows),
+        )
+
+    def _chain(self, batch: Batch) -> BatchChain:
+        """The networks opened between their layers, for a gradient that asks."""
+        if self._accumulate > 1:
+            raise RecipeError(f"accumulate {self._accumulate}: this gradient takes whole batches")
+        hyper = self._loss_numbers()
+
+        def loss(
+            k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
+        ) -> Tensor:
+            return self._mean_loss(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
+
+        return BatchChain(
+            self.packed.modules,
+            self.packed.layout,
+            batch,
+            loss=loss,
+            begin=lambda k, layer: seed_torch(
+                mix(self._forward_seeds[k], self.updates, layer), self.device
+            ),
+            precision=self.precision,
         )
 
     def _curriculum(self, places: Tensor) -> Tensor:

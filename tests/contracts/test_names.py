@@ -16,7 +16,7 @@ NAMES = {
     "schedule_free_adamw prodigy adan mars ademamix lifting lm_ma_es pytorch_optimizer",
     "schedule": "constant linear cosine cosine_restarts step polynomial triangular triangular2 "
     "exp_range one_cycle wsd inverse_sqrt warmup range_test",
-    "gradient": "plain sam asam gsam looksam gam gradient_norm_penalty",
+    "gradient": "plain sam asam gsam looksam gam gradient_norm_penalty predictive_coding",
     "transform": "clip_norm clip_value agc noise skip spike_skip random_skip easy_skip masking "
     "centralization accumulation coupled_decay independent_decay",
     "averaging": "swa ema lookahead lawa tail_averaging",

@@ -29,6 +29,7 @@ from automl.methods.stages import (
     hyper_tensors,
 )
 from automl.registry import Method, family
+from automl.train.chain import BatchChain
 from automl.train.looks import BatchLooks
 from automl.train.seeding import KeyedDraws
 
@@ -132,7 +133,8 @@ class Run:
         assert isinstance(averaging, Averaging)
         hyper, states, w = self._tensors(), self.states, self.w
         self.t += 1
-        loss, g = gradient.compute(self._closure, w, states["gradient"], hyper, self.t)
+        asked = [self._closure, w, states["gradient"], hyper, self.t]
+        loss, g = gradient.compute(*asked, *([self.chain()] if gradient.chain else []))
         draws = OwnDraws(self.seeds, [int(t) for t in self.t])
         transform.apply(g, w, states["transform"], hyper, self.t, self.layout, draws)
         drawn = optimizer.draw(self.layout, draws) if optimizer.draw else {}
@@ -148,14 +150,31 @@ class Run:
         """Losses [n, k], each before its step."""
         return torch.stack([self.step() for _ in range(n)])
 
-    def looks(self, draws: Draws) -> BatchLooks:
+    def chain(self) -> BatchChain:
         """The trainer's own, over networks whose weights are the rows of w."""
         x, y = data(self.w.dtype)
+        k = len(self.w)
+        return BatchChain(
+            self._modules(),
+            self.layout,
+            Batch(x.expand(k, -1, -1), y.expand(k, -1)),
+            loss=lambda k, output, y, y2, weight: cross_entropy(output, y),
+            begin=lambda k, layer: None,
+            precision=nullcontext,
+        )
+
+    def _modules(self) -> list[nn.Sequential]:
         modules = [network().to(self.w.dtype) for _ in self.w]
         for module, row in zip(modules, self.w, strict=True):
             named = dict(module.named_parameters())
             for slot in self.layout.slots:
                 named[slot.name].data = self.layout.view(row[None], slot)[0]
+        return modules
+
+    def looks(self, draws: Draws) -> BatchLooks:
+        """The trainer's own, over networks whose weights are the rows of w."""
+        x, y = data(self.w.dtype)
+        modules = self._modules()
         k = len(modules)
         return BatchLooks(
             modules,
