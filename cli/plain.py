@@ -17,10 +17,12 @@ from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
 from automl.study.state import State, StudyConfig, Trial
 
+from .crew import summary
 from .render import search_progress, tried
 from .wording import packed, packing_words
 
 _QUIET_SECONDS = 300.0  # some CI systems end a job that says nothing for ten minutes
+_CREW_SECONDS = 60.0  # between lines on workers that come and go, while some are there
 
 
 class PlainLines:
@@ -35,6 +37,7 @@ class PlainLines:
         self._spent = 0  # earned lines that were used
         self._failures: Counter[str] = Counter()
         self._spoke = clock()
+        self._crew: tuple[int, float] | None = None  # workers that were told of, and when
 
     def load(self, state: State) -> None:
         """Go on from `state`: the study was begun earlier."""
@@ -46,7 +49,7 @@ class PlainLines:
         self._line(f"{state.config.name}: goes on after {counted(ended, 'trial')}{self._best()}")
 
     def update(self, event: Mapping[str, Any]) -> None:
-        """Take a journal event, or one of "smoke", "progress", "phase"."""
+        """Take a journal event, or one of "smoke", "progress", "phase", "crew"."""
         kind = event["kind"]
         if kind == "smoke":
             self._begun(StudyConfig.from_json(event["config"]))
@@ -57,11 +60,24 @@ class PlainLines:
                 self._line(packing_words(packing))
         elif kind == "phase":
             self._phase(event["phase"])
+        elif kind == "crew":
+            self._crewed(event)
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)
             if kind == "report":
                 self._reported(self._state.trials[event["report"]["trial"]], before)
+
+    def _crewed(self, event: Mapping[str, Any]) -> None:
+        """The first of a queue's workers and the last at once; others now and then."""
+        count, now = len(event["workers"]), self._clock()
+        if self._crew is not None:
+            before, told = self._crew
+            some = count > 0 and before > 0
+            if count == before or (some and now - told < _CREW_SECONDS):
+                return
+        self._crew = count, now
+        self._line(summary(event))
 
     def _begun(self, config: StudyConfig) -> None:
         size = counted(len(config.card.space), "hyperparameter")

@@ -22,6 +22,7 @@ from automl.reports.tables import recipe_title
 from automl.study.budget import Budget
 from automl.study.state import State, Trial
 
+from .crew import size, trains, what
 from .matters import Matter, matters
 from .wording import about, curve, packed
 
@@ -48,6 +49,7 @@ class Screen:
         self._planned = 0  # trainings that the verdict still wants
         self._phase = "search"
         self._note = ""
+        self._crew: Mapping[str, Any] | None = None  # of a queue, as its last event told
         self.load(state)
 
     def load(self, state: State) -> None:
@@ -60,7 +62,7 @@ class Screen:
             self._seen = self._clock()
 
     def update(self, event: Mapping[str, Any]) -> None:
-        """Take a journal event, or one of "smoke", "progress", "phase"."""
+        """Take a journal event, or one of "smoke", "progress", "phase", "crew"."""
         with self._lock:
             self._take(event)
 
@@ -78,6 +80,8 @@ class Screen:
         elif kind == "phase":
             self._phase = event["phase"]
             self._plan()
+        elif kind == "crew":
+            self._crew = event
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)
@@ -147,9 +151,11 @@ class Screen:
         foot = [Text(self._note or "Ctrl-C stops; what is trained is saved", "dim")]
         news = [*self._failed(), *self._news()]
         room = height - len(head) - len(foot) - (len(news) + 1 if news else 0)
+        crew = self._hands(max(room // 3, 1))
+        room -= len(crew) + 1 if crew else 0
         running = self._running(max(room - 1, 2), plain)
         room -= len(running) + 1
-        blocks = [head, self._mattering(room - 1), running, news]
+        blocks = [head, self._mattering(room - 1), running, crew, news]
         lines: list[Text] = []
         for block in blocks:
             lines += [*([Text()] if lines and block else []), *block]
@@ -243,6 +249,27 @@ class Screen:
         if len(shown) < len(trials):
             rest = len(trials) - len(shown)
             lines.append(Text(f"  and {rest} more" if shown else f"  {rest} trials", "dim"))
+        return lines
+
+    def _hands(self, most: int) -> list[Text]:
+        """Who could train this study, and what each does; those that train it come first."""
+        if self._crew is None:
+            return []
+        workers = sorted(self._crew["workers"], key=lambda w: (not w["trials"], not w["doing"]))
+        if not workers:
+            return [Text(what(self._crew), "red")]
+        head = Text()
+        head.append("workers  ", "bold")
+        head.append(f"{len(workers):,} {what(self._crew)}", "dim")
+        wide = max(len(w["name"]) for w in workers)
+        shown = workers if len(workers) < most else workers[: max(most - 2, 0)]
+        lines = [head]
+        for w in shown:
+            line = Text(f"  {w['name']:<{wide}}  {trains(w):<12}  ")
+            line.append(" ".join(p for p in (w["device"], size(w["memory"])) if p), "dim")
+            lines.append(line)
+        if len(shown) < len(workers) and most > 1:
+            lines.append(Text(f"  and {len(workers) - len(shown)} more", "dim"))
         return lines
 
     def _mattering(self, most: int) -> list[Text]:

@@ -60,17 +60,22 @@ def list_workers(broker: Broker = None) -> None:
     if not workers:
         typer.echo("no workers; start some with: automl worker start")
         return
-    rows = [["NAME", "QUEUE", "DEVICE", "PID", "DONE", "SEEN", "TRAINS"]]
+    from .crew import size
+
+    rows = [["NAME", "HOST", "QUEUE", "DEVICE", "MEMORY", "TRAINS", "DONE", "FAILED", "SEEN"]]
     for name, w in workers.items():
+        short, _, host = name.partition("@")
         seen = f"{max(time.time() - float(w.get('beat', 0)), 0):.0f} s ago"
-        fields = [w.get(key, "") for key in ("queue", "device", "pid")]
-        rows.append([name, *fields, w.get("done", "0"), seen, w.get("doing") or "-"])
-    typer.echo("\n".join(aligned(rows, right=(3, 4, 5))))
+        rows.append([
+            short, host, w.get("queue", ""), w.get("device", ""), size(int(w.get("memory") or 0)),
+            w.get("doing") or "idle", w.get("done", "0"), w.get("failed", "0"), seen,
+        ])  # fmt: skip
+    typer.echo("\n".join(aligned(rows, right=(4, 6, 7, 8))))
 
 
 @app.command()
 def drain(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `automl worker ls` says.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cpu-0, or cpu-0@host.")],
     broker: Broker = None,
 ) -> None:
     """Let a worker finish what it trains, and leave."""
@@ -78,10 +83,13 @@ def drain(
 
     url = _url(broker)
     there = list(_living(url))
-    if name not in there:
+    named = [n for n in there if name in (n, n.partition("@")[0])]
+    if not named:
         raise ExecutorError(f"no worker named '{name}'; there are: {', '.join(there) or 'none'}")
-    ask(url, [name])
-    typer.echo(f"{name} finishes what it trains and leaves")
+    if len(named) > 1:
+        raise ExecutorError(f"'{name}' is on several hosts; give one of: {', '.join(named)}")
+    ask(url, named)
+    typer.echo(f"{named[0]} finishes what it trains and leaves")
 
 
 @app.command("logs")

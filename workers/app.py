@@ -51,7 +51,7 @@ def _process(**_: Any) -> None:
 
 def _ready(sender: Any, **_: Any) -> None:
     queues = ",".join(q.name for q in sender.task_consumer.queues)
-    registry.live(app.conf.broker_url, queue=queues, device=devices.name(), pid=os.getpid())
+    registry.live(app.conf.broker_url, queue=queues, pid=os.getpid(), **devices.advertised())
 
 
 def _leaving(**_: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import redis
 
+from automl.executors.crew import KEYS
 from automl.executors.leases import Gone, connect
 
 _BEAT_SECONDS = 2.0
@@ -54,13 +55,13 @@ def live(url: str, **fields: Any) -> None:
 
 def leave(url: str) -> None:
     with contextlib.suppress(*Gone), contextlib.closing(connect(url)) as client:
-        client.delete(f"automl:worker:{here.name}")
+        client.delete(f"{KEYS}{here.name}")
 
 
 def note(client: redis.Redis, name: str, **fields: Any) -> None:
     """Say what this worker does; while the server is away nobody needs to know."""
     with contextlib.suppress(*Gone):
-        key = f"automl:worker:{name}"
+        key = f"{KEYS}{name}"
         pipe = client.pipeline(transaction=False)
         pipe.hset(key, mapping=cast(dict[Any, Any], fields))
         pipe.expire(key, _EXPIRE_SECONDS)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from automl.executors import crew
 from automl.executors.leases import Gone, Lease, Leases, connect
 from automl.executors.warm import Warm
-from automl.records import Pack, Progress, Report, Status, TaskSpec
+from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
 
 from . import registry
 
@@ -49,9 +50,10 @@ class Supervisor:
         self._client = connect(url)
         self._warm: Warm | None = None
         self._trained = 0
-        self._done = 0
+        self._done = self._failed = 0
         folder = Path(os.environ.get("AUTOML_LOGS", "logs"))
         self._log = folder / f"{owner}.training.log"
+        self._idle()
 
     def train(self, study: str, id: str) -> None:
         """Train the order if nobody else does; returns when it is settled."""
@@ -62,7 +64,20 @@ class Supervisor:
         lease = self._reach(lambda: leases.claim(id, self._owner))
         if lease is None:
             return
-        registry.note(self._client, self._owner, doing=f"{study} {id}")
+        pack = Pack.from_json(lease.order)
+        registry.note(self._client, self._owner, **crew.occupied(study, pack))
+        try:
+            self._settle(leases, lease, task)
+        finally:
+            self._idle()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _idle(self) -> None:
+        counts = {"done": self._done, "failed": self._failed}
+        registry.note(self._client, self._owner, **crew.IDLE, **counts)
+
+    def _settle(self, leases: Leases, lease: Lease, task: Mapping[str, Any]) -> None:
         reports = self._trained_reports(leases, lease, task)
         if reports is None:
             return
@@ -70,10 +85,9 @@ class Supervisor:
             self._reach(lambda: leases.release(lease))
         else:
             self._reach(lambda: leases.commit(lease, [r.to_json() for r in reports]))
-        self._done += 1
-        registry.note(self._client, self._owner, doing="", done=self._done)
-
-    # ----------------------------------------------------------------------------------------
+        for report in reports:
+            self._failed += report.status in FAILURES
+            self._done += report.status not in (*FAILURES, Status.STOPPED)
 
     def _trained_reports(
         self, leases: Leases, lease: Lease, task: Mapping[str, Any]

@@ -13,15 +13,16 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from automl.errors import ExecutorError
+from automl.executors import crew
 from automl.executors.broker import redacted
 from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
 from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
@@ -46,22 +47,19 @@ SETTINGS = {
         "health_check_interval": 10,
     },
 }
-WORKERS = "automl:worker:*"  # one key a live worker, which expires with it
 _COUNT_SECONDS = 1.0  # between looks at which workers live
 _AWAY_SECONDS = 0.2  # between tries to reach a server that is away
 
 
 def living(url: str) -> dict[str, dict[str, str]]:
-    """Workers that live, by name: queue, device, pid, beat, and what they do.
+    """Workers that live, by name, with the fields of `automl.executors.crew`.
 
     Raises:
         ExecutorError: no server answers.
     """
     client = connect(url)
     try:
-        names = sorted(str(n) for n in client.scan_iter(match=WORKERS, count=1000))
-        found = {n.removeprefix(WORKERS[:-1]): cast(Any, client.hgetall(n)) for n in names}
-        return {name: fields for name, fields in found.items() if "pid" in fields}
+        return crew.living(client)
     except Gone as error:
         raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
     finally:
@@ -92,6 +90,7 @@ class Queue:
         spec: the task, as every worker can open it: its path is one on the workers' disks.
         card: what the driver found there; workers with other code or data refuse.
         workers: packs that are out at once; 0: as many as workers live.
+        listen: hears a "crew" event whenever the queue's workers, or what they do, change.
 
     Raises:
         ExecutorError: no server answers.
@@ -108,10 +107,11 @@ class Queue:
         queue: str = "cpu",
         workers: int = 0,
         lease_seconds: float = LEASE_SECONDS,
+        listen: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
         self.card, self.queue = card, queue
+        self._listen, self._told = listen, {"kind": ""}
         self._asked = workers
-        self._url = url
         self._client = connect(url)
         self._leases = Leases(self._client, study, seconds=lease_seconds)
         self._app = Celery("automl", broker=url)
@@ -120,7 +120,8 @@ class Queue:
         self._seen: list[str] = []  # entries that the driver has, but may not have journaled
         self._reports = "0-0"
         self._swept = time.monotonic()
-        self._counted, self._living = -_COUNT_SECONDS, 0
+        self._looked = -_COUNT_SECONDS
+        self._living = 0
         self._task = {
             "spec": spec.to_json(),
             "code": card.code_fingerprint,
@@ -137,11 +138,7 @@ class Queue:
     @property
     def workers(self) -> int:
         """Packs that may be out at once."""
-        now = time.monotonic()
-        if not self._asked and now - self._counted > _COUNT_SECONDS:
-            self._counted = now
-            with contextlib.suppress(ExecutorError):
-                self._living = sum(w.get("queue") == self.queue for w in living(self._url).values())
+        self._look()
         return self._asked or max(self._living, 1)
 
     @property
@@ -158,6 +155,7 @@ class Queue:
 
     def reports(self, timeout: float) -> list[Report | Progress]:
         """News; those of the call before are forgotten here, for by now they are journaled."""
+        self._look()
         try:
             self._leases.forget(self._seen)
             self._seen = []
@@ -200,6 +198,20 @@ class Queue:
         self._client.close()
 
     # ----------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Which workers there are; while the server is away, those that there were."""
+        now = time.monotonic()
+        if now - self._looked < _COUNT_SECONDS:
+            return
+        self._looked = now
+        with contextlib.suppress(*Gone):
+            here = crew.listening(crew.living(self._client), [self.queue])
+            self._living = len(here)
+            event = crew.seen(self._leases.study, [self.queue], here)
+            if event != self._told:
+                self._told = event
+                self._listen(event)
 
     def _lay(self, id: str) -> None:
         self._leases.announce(self._task)

@@ -60,7 +60,7 @@ def keep_running(
 
     old = [(s, signal.signal(s, stop)) for s in (signal.SIGTERM, signal.SIGINT)]
     names = [(f"{d if d == 'cpu' else f'gpu{d}'}-{n}", d) for d in devices for n in range(slots)]
-    running = [_Slot(name, d, _start(url, queue, name, d, logs)) for name, d in names]
+    running = [_Slot(name, d, _start(url, queue, name, d, logs, slots)) for name, d in names]
     say(f"{len(running)} on queue {queue}: {', '.join(s.name for s in running)}; logs in {logs}")
     try:
         while running and not stopping:
@@ -74,7 +74,7 @@ def keep_running(
                     say(f"{slot.name} ended with code {code}; it is started again")
                     slot.again = time.monotonic() + _AGAIN_SECONDS
                 elif slot.again and time.monotonic() > slot.again:
-                    slot.process = _start(url, queue, slot.name, slot.device, logs)
+                    slot.process = _start(url, queue, slot.name, slot.device, logs, slots)
                     slot.again = 0.0
     finally:
         for slot in running:
@@ -85,13 +85,16 @@ def keep_running(
             signal.signal(number, handler)
 
 
-def _start(url: str, queue: str, name: str, device: str, logs: Path) -> subprocess.Popen[bytes]:
+def _start(
+    url: str, queue: str, name: str, device: str, logs: Path, slots: int
+) -> subprocess.Popen[bytes]:
     logs.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
         "AUTOML_BROKER": url,
         "AUTOML_LOGS": str(logs.absolute()),
         "AUTOML_DEVICE": device,
+        "AUTOML_SLOTS": str(slots),
         "AUTOML_LAUNCHED": "1",
     }
     command = [

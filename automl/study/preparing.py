@@ -114,7 +114,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             state = replay(event for _, event in journal.events())
             known = replace(known, mlflow=options.mlflow or known.mlflow)
             executor.stall_seconds = _stall_seconds(known)
-            crowd = _executor(executor, options, known, folder, url)
+            crowd = _executor(executor, options, known, folder, url, listen)
             return Prepared(known, folder, journal, url, crowd, state, None)
         smoke = _smoke(executor, config, staging)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
@@ -145,7 +145,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
-        crowd = _executor(executor, options, config, folder, url)
+        crowd = _executor(executor, options, config, folder, url, listen)
         return Prepared(config, folder, journal, url, crowd, State(), smoke)
     except BaseException:
         if executor is not None:
@@ -227,13 +227,19 @@ def _crew(options: TuneOptions) -> int:
     if options.broker is None:
         return 0
     from automl.executors.celery import living  # celery: only who asks for a queue loads it
+    from automl.executors.crew import listening
 
-    there = [w for w in living(options.broker).values() if w.get("queue") == options.queue]
+    there = listening(living(options.broker), [options.queue])
     return options.workers or max(len(there), 1)
 
 
 def _executor(
-    local: Processes, options: TuneOptions, config: StudyConfig, folder: Path, journal: str
+    local: Processes,
+    options: TuneOptions,
+    config: StudyConfig,
+    folder: Path,
+    journal: str,
+    listen: Listener,
 ) -> Executor:
     """Who trains the study: the local workers, or those of the queue in their place."""
     if options.broker is None:
@@ -250,6 +256,7 @@ def _executor(
         queue=options.queue,
         workers=options.workers or 0,
         lease_seconds=lease_seconds(),
+        listen=listen,
     )
     local.close()
     return queue

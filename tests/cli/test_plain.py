@@ -76,3 +76,20 @@ def test_json_events_hold_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
         "kind": "progress",
         "metrics": {"val/loss": None, "lr": 0.1},
     }
+
+
+def test_workers_that_come_and_go_are_told_now_and_then_and_an_empty_queue_at_once() -> None:
+    now, lines = [0.0], []
+    plain = PlainLines(State(), lambda text: lines.append(text), clock=lambda: now[0])
+
+    def crew(count: int, at: float) -> None:
+        now[0] = at
+        idle = {"name": "w", "device": "cpu", "memory": 0, "doing": "", "trials": []}
+        plain.update({"kind": "crew", "queues": ["cpu"], "workers": [idle] * count})
+
+    for n, (count, at) in enumerate([(0, 0), (0, 1), (2, 2), (3, 3), (3, 70), (4, 71), (0, 72)]):
+        crew(count, float(at + n / 10))
+    nobody = "no worker listens on queue cpu; start one: automl worker start --queue cpu"
+    assert lines == [
+        nobody, "2 workers on queue cpu: 2 idle", "3 workers on queue cpu: 3 idle", nobody,
+    ]  # fmt: skip

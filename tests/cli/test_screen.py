@@ -125,3 +125,45 @@ def test_what_matters_most_comes_first() -> None:
 def test_nothing_matters_before_three_trials_compare() -> None:
     assert matters(replay(e for e in events(trials=2) if "at" in e)) == []
     assert matters(State(config=config())) == []
+
+
+def _crew(*workers: dict[str, Any], queues: tuple[str, ...] = ("cpu",)) -> dict[str, Any]:
+    return {"kind": "crew", "queues": list(queues), "workers": list(workers)}
+
+
+def _worker(name: str, *trials: int, doing: str = "") -> dict[str, Any]:
+    doing = doing or (f"digits/{trials[0]}" if trials else "")
+    return {"name": name, "device": "cpu", "memory": 16e9, "doing": doing, "trials": list(trials)}
+
+
+def test_the_workers_of_a_queue_and_what_each_trains_are_on_the_screen() -> None:
+    screen = _followed(trials=8, end=False)
+    screen.update(
+        _crew(_worker("cpu-0@a"), _worker("cpu-1@a", doing="other/3"), _worker("cpu-0@b", 8, 9))
+    )
+    lines = _draw(screen, 100, 40)
+    (at,) = [n for n, line in enumerate(lines) if line.startswith("workers")]
+    assert lines[at].endswith("3 on queue cpu: 1 with this study, 1 with others, 1 idle")
+    assert [line.split("  ")[1:3] for line in lines[at + 1 : at + 4]] == [
+        ["cpu-0@b", "trials 8, 9"], ["cpu-1@a", "other/3"], ["cpu-0@a", "idle"],
+    ]  # fmt: skip
+    assert "16 GB" in lines[at + 1]
+
+
+def test_the_screen_says_when_nobody_works_for_the_study() -> None:
+    screen = _followed(trials=8, end=False)
+    screen.update(_crew(queues=("gpu", "cpu")))
+    assert (
+        "no worker listens on queues gpu,cpu; start one: automl worker start --queue gpu"
+        in _draw(screen, 100, 24)
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 16), (40, 12)])
+def test_a_thousand_workers_stay_on_the_screen(width: int, height: int) -> None:
+    screen = _followed(trials=8, workers=64, end=False)
+    screen.update(_crew(*(_worker(f"cpu-{n}@host", n) for n in range(1000))))
+    lines = _draw(screen, width, height)
+    assert len(lines) < height
+    assert max(cell_len(line) for line in lines) <= width
+    assert any(line.startswith("workers  1,000 on queue cpu") for line in lines)
