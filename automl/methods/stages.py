@@ -239,13 +239,14 @@ class Loss(Method):
 
     `weigh(values [b] without their gradient, hyper) -> [b]`, where samples count differently in
     the mean over the batch. `needs` asks the trainer for more in hyper: "progress", 0-dim, the
-    share of the training that is over; "shares" [c], of each class in the training data.
+    share of the training that is over; "shares" [c], of each class in the training data; "teacher"
+    [b, ...], another network's outputs for the batch.
     """
 
     value: Callable[[Tensor, Tensor, Hyper], Tensor]
     targets: tuple[str, ...]
     weigh: Callable[[Tensor, Hyper], Tensor] | None = None
-    needs: tuple[Literal["progress", "shares"], ...] = ()
+    needs: tuple[Literal["progress", "shares", "teacher"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

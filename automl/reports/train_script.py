@@ -225,6 +225,8 @@ def _stages(recipe: Recipe) -> _Stages:
                 texts.append(f'**{root[1]}("{inner}")')
                 out.code.setdefault(key, []).append(_call("Stage", texts))
                 continue
+            if "teacher" in getattr(method, "needs", ()):
+                raise MethodError(f"{key} '{name}' learns from a second network")
             for function in functions:
                 found = getattr(method, function)
                 if found is None:

@@ -20,6 +20,7 @@ from automl.space.ranges import Choice
 from automl.space.tree import Space
 from automl.tasks.metrics import Metric, metric_for
 from automl.tasks.task import ModelTask, Split
+from automl.tasks.teacher import read_teacher, without_teacher
 
 SPLIT_SEED = 0  # the same split in every study, so that studies compare
 _SHARES = (0.6, 0.2, 0.2)  # train, valid, test
@@ -49,7 +50,10 @@ def model_task(
 ) -> ModelTask:
     """The task of one of our architectures on what was found."""
     metric = metric_for(spec.metric, found.shape.target)
-    space = load_space(spec.space or found.space, sets=(_losses(found.shape), *spec.sets))
+    sets, teacher = without_teacher(spec.sets)
+    space = load_space(
+        spec.space or found.space, sets=(_losses(found.shape, taught=teacher is not None), *sets)
+    )
 
     usual = load_space(found.space).default()
 
@@ -64,18 +68,29 @@ def model_task(
         )
 
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
-    card = card_for(spec, found, metric.name, metric.direction, space)
+    taught = teacher is not None
+    card = card_for(spec, found, metric.name, metric.direction, space, taught=taught)
     train, valid = found.splits["train"], found.splits["valid"]
-    return ModelTask(card, found.shape, train, valid, found.splits.get("test"), build, None, scored)
+    known = read_teacher(teacher, build, card.device) if teacher else None
+    test = found.splits.get("test")
+    return ModelTask(card, found.shape, train, valid, test, build, None, scored, known)
 
 
-def card_for(spec: TaskSpec, found: Found, metric: str, direction: str, space: Space) -> TaskCard:
+def card_for(
+    spec: TaskSpec,
+    found: Found,
+    metric: str,
+    direction: str,
+    space: Space,
+    *,
+    taught: bool = False,
+) -> TaskCard:
     """The card: a full training is `epochs` walks through the training split.
 
     Raises:
         MethodError: the space holds a method that cannot serve this shape.
     """
-    check_methods(space, found.shape)
+    check_methods(space, found.shape, taught=taught)
     epochs = spec.epochs or found.epochs
     wanted = max(round(epochs * len(found.splits["train"]) / found.batch_size), 1)
     every = max(wanted // _EVALUATIONS, 1)
@@ -98,12 +113,19 @@ def card_for(spec: TaskSpec, found: Found, metric: str, direction: str, space: S
     )
 
 
-def check_methods(space: Space, shape: Shape) -> None:
+def check_methods(space: Space, shape: Shape, *, taught: bool = False) -> None:
     """See that every augmentation, network and loss of a space is made for such samples.
 
     Raises:
         MethodError: naming the method, what it serves, and those that would do.
     """
+    losses = space["loss"].range if "loss" in space else None
+    for name in losses.options if isinstance(losses, Choice) else ():
+        if not taught and "teacher" in cast(Loss, family("loss").get(str(name))).needs:
+            raise MethodError(
+                f"loss '{name}' needs a teacher: --set teacher=runs/NAME/best.toml, or a `teacher` "
+                "in the task file"
+            )
     for key, asked in (("batch", shape.kind), ("architecture", shape.kind), ("loss", shape.target)):
         options = space[key].range if key in space else None
         for chain in options.options if isinstance(options, Choice) else ():
@@ -175,6 +197,8 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _losses(shape: Shape) -> str:
+def _losses(shape: Shape, *, taught: bool = False) -> str:
     """The loss stage for a target, which a space file leaves to the data."""
+    if taught and shape.target != "values":
+        return "loss=distillation"
     return "loss=mse,huber" if shape.target == "values" else "loss=cross_entropy"

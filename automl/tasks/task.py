@@ -14,6 +14,7 @@ from automl.methods.stages import Hyper, Shape
 from automl.recipe import Recipe
 from automl.records import TaskCard
 from automl.space.ranges import Value
+from automl.tasks.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ModelTask:
     loss: Callable[[Tensor, Tensor, Hyper], Tensor] | None  # the user's own, instead of a method
     evaluate: Callable[[Tensor, Tensor], dict[str, float]]
     # evaluate(outputs [n, ...], targets [n, ...]) -> {"accuracy": ..., "loss": ...}, whole split
+    teacher: Teacher | None = None  # for a loss that learns from another network's outputs
 
 
 class Handle(Protocol):

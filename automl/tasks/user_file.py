@@ -6,7 +6,8 @@
               test; or a dict of such pairs; or a torch dataset instead of a pair; or a
               function that returns one of these
     metric    a name ("accuracy", "rmse" ...) or metric(outputs, targets) -> float
-    optional  loss(output, target), test_data, epochs, batch_size, maximize = False
+    optional  loss(output, target), test_data, epochs, batch_size, maximize = False, and
+              teacher, a module or teacher(x) -> outputs, for --set loss=distillation
 
     train(trial)  a loop of one's own, with `space`, `metric` and `steps` beside it
 
@@ -38,6 +39,7 @@ from automl.space.ranges import Choice, Range, parse_range
 from automl.tasks.fitting import Found, card_for, split_indices
 from automl.tasks.metrics import Metric, direction_of, metric_for
 from automl.tasks.task import ModelTask, Split, Task
+from automl.tasks.teacher import Teacher, of_module, read_teacher, without_teacher
 from automl.tasks.user_dataset import (
     first_samples,
     is_dataset,
@@ -96,7 +98,11 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         extra["batch_size"] = Choice(list(sizes), default=batch_size)
     loss = "loss=mse,huber" if target == "values" else "loss=cross_entropy"
     mixing = ["batch=none,mixup"] if x.is_floating_point() and target != "tokens" else []
-    sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *spec.sets]
+    own_sets, teacher_file = without_teacher(spec.sets)
+    taught = teacher_file is not None or hasattr(module, "teacher")
+    if taught and target != "values":
+        loss = "loss=distillation"
+    sets = [*([] if hasattr(module, "loss") else [loss]), *mixing, *own_sets]
     space = load_space(spec.space or "training", sets=sets, extra=extra)
     if "architecture" in space:
         place = f"--space {spec.space}" if spec.space else "--set architecture"
@@ -142,9 +148,33 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         built: nn.Module = make(**recipe.below("model."))
         return built
 
-    card = card_for(spec, found, metric.name, metric.direction, space)
+    card = card_for(spec, found, metric.name, metric.direction, space, taught=taught)
     train, valid, test = splits["train"], splits["valid"], splits.get("test")
-    return ModelTask(card, shape, train, valid, test, build, own_loss, evaluate)
+    teacher = None
+    if teacher_file is not None:
+        teacher = read_teacher(teacher_file, build, card.device)
+    elif hasattr(module, "teacher"):
+        teacher = _own_teacher(path, module, x[:2], output, card.device)
+    return ModelTask(card, shape, train, valid, test, build, own_loss, evaluate, teacher)
+
+
+def _own_teacher(path: Path, module: ModuleType, x: Tensor, output: Tensor, device: str) -> Teacher:
+    """The file's `teacher`, tried once."""
+    own, line = module.teacher, _line(module.teacher)
+    if not callable(own):
+        raise TaskError(
+            f"{path.name}: teacher is a {type(own).__name__}; give a torch module or a function"
+        )
+    teacher = of_module(own, device) if isinstance(own, nn.Module) else Teacher(own)
+    with blame(path, line, "teacher fails"):
+        found = teacher.teach(x.to(device))
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if shape != tuple(output.shape):
+        raise TaskError(
+            f"{path.name}:{line}: teacher returned {shape} for 2 samples, the model returns "
+            f"{tuple(output.shape)}; make them alike"
+        )
+    return teacher
 
 
 def _own_loss(

@@ -102,6 +102,7 @@ class Program:
         # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
         self.looked = torch.zeros(k, dtype=torch.float64)
         self._checked = False
+        self._taught: Tensor | None = None  # the teacher's outputs for the batch at hand
 
     def passes(self, k: int) -> float:
         """Forward-backward passes of one update of member k, without what `looked` counts."""
@@ -151,6 +152,11 @@ class Program:
         if self._loss is not None and "shares" in self._loss.needs:
             shares = class_shares(self.task.train).to(self.packed.w)
             self._loss_hyper["shares"] = shares.expand(len(seeds), -1)
+        if self._loss is not None and "teacher" in self._loss.needs and self.task.teacher is None:
+            raise RecipeError(
+                "this loss needs a teacher: --set teacher=runs/NAME/best.toml, or a `teacher` in "
+                "the task file"
+            )
         self._timetable = Timetable(self._schedules, self._optimizers, len(seeds), self.total)
         self._engine: LoopEngine | TracedEngine
         if self._wanted == "traced" and len(seeds) > 1:
@@ -185,6 +191,7 @@ class Program:
         update, w, t, layout = self.updates, self.packed.w, self._t, self.packed.layout
         draws = self._draws.at(update)
         batch = self._prepared(self._feed.batch(update, self._curriculum), draws)
+        self._taught = self._lesson(batch)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
@@ -194,6 +201,8 @@ class Program:
         (s,) = self._gradients[0].stages
         hyper = s.hyper | {"factor": factor}
         gradient, share = cast(Gradient, s.method), self.batch_size / self.task.card.batch_size
+        if self._taught is not None and self.task.teacher is not None:
+            self.looked += (self.task.teacher.weights or layout.size) / layout.size / 3 * share
         chain = self._chain(batch) if gradient.chain else None
         given = [closure, w, s.state, hyper, t]
         loss, g = gradient.compute(*given, chain) if chain else gradient.compute(*given)
@@ -307,15 +316,17 @@ class Program:
         first, *rest = batch.parts(self._accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys = [mix(seed, self.updates) for seed in self._forward_seeds]
+        lessons = [None] if self._taught is None else self._taught.split(first.x.shape[1], dim=1)
         loss, g = self._engine(
-            Pass(first, self._loss_numbers(), keys, self._mean_loss, self.precision)
+            Pass(first, self._loss_numbers(lessons[0]), keys, self._mean_loss, self.precision)
         )
         if rest:
             share = first.x.shape[1] / batch.x.shape[1]
             loss, g = share * loss, share * g  # copies: the engine writes into its own again
         for i, part in enumerate(rest, start=1):
             keys = [mix(seed, self.updates, i) for seed in self._forward_seeds]
-            own = Pass(part, self._loss_numbers(), keys, self._mean_loss, self.precision)
+            numbers = self._loss_numbers(lessons[min(i, len(lessons) - 1)])
+            own = Pass(part, numbers, keys, self._mean_loss, self.precision)
             more, more_g = self._engine(own)
             share = part.x.shape[1] / batch.x.shape[1]
             loss.add_(more, alpha=share)
@@ -324,11 +335,27 @@ class Program:
             buffer.copy_(value)
         return loss, g
 
-    def _loss_numbers(self) -> dict[str, Tensor]:
-        """What the members' losses are given, [k] or [k, ...] each."""
-        if self._loss is None or "progress" not in self._loss.needs:
-            return self._loss_hyper
-        return self._loss_hyper | {"progress": self._progress()[:, 0]}
+    def _loss_numbers(self, lesson: Tensor | None = None) -> dict[str, Tensor]:
+        """What the members' losses are given, [k] or [k, ...] each.
+
+        lesson: the teacher's outputs for part of the batch; None: for all of it.
+        """
+        numbers = self._loss_hyper
+        if self._loss is not None and "progress" in self._loss.needs:
+            numbers = numbers | {"progress": self._progress()[:, 0]}
+        if self._taught is not None:
+            numbers = numbers | {"teacher": self._taught if lesson is None else lesson}
+        return numbers
+
+    def _lesson(self, batch: Batch) -> Tensor | None:
+        """The teacher's outputs [k, b, ...] for the batch, where the loss asks for them."""
+        teacher = self.task.teacher
+        if self._loss is None or "teacher" not in self._loss.needs or teacher is None:
+            return None
+        k, b = batch.x.shape[:2]
+        with self.precision():
+            outputs = teacher.teach(batch.x.flatten(0, 1))
+        return outputs.to(self.packed.w.dtype).view(k, b, *outputs.shape[1:])
 
     def _mean_loss(
         self,

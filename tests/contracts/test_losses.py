@@ -44,6 +44,7 @@ def pairs(target: str) -> tuple[Tensor, Tensor]:
 def hyper(name: str, **given: float) -> Hyper:
     default = {n: r.default for n, r in loss_method(name).ranges.items()}
     asked = {"progress": torch.tensor(0.25), "shares": torch.tensor([0.5, 0.3, 0.15, 0.05])}
+    asked["teacher"] = torch.tensor([1.0, -1.0, 0.5, 0.0])  # the same for every sample
     return {
         **{n: torch.tensor(float(v), dtype=torch.float64) for n, v in {**default, **given}.items()},  # type: ignore[arg-type]
         **{n: asked[n].double() for n in loss_method(name).needs},

@@ -80,7 +80,8 @@ def every_method(kind: str = "image") -> list[tuple[str, str]]:
                 getattr(method, "kinds", (kind,)),
                 getattr(method, "targets", ("classes",)),
             )
-            if kind in kinds and "classes" in targets:
+            alone = "teacher" not in getattr(method, "needs", ())
+            if kind in kinds and "classes" in targets and alone:
                 found.append((key, name))
     return found
 
