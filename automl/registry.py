@@ -140,12 +140,17 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+# What networks are made of: no stage of a recipe, but a value of an architecture's own choices.
+PARTS: Mapping[str, Family] = {f.key: f for f in (Family("activation", "activations"),)}
+
+
 @cache
 def family(key: str) -> Family:
-    """The family that fills the recipe's stage `key`, such as "optimizer"."""
-    if key not in FAMILIES:
-        raise MethodError(f"no family of methods named '{key}'{nearest(key, FAMILIES)}")
-    return FAMILIES[key]
+    """The family that fills the recipe's stage `key`, such as "optimizer", or holds such parts."""
+    families = {**FAMILIES, **PARTS}
+    if key not in families:
+        raise MethodError(f"no family of methods named '{key}'{nearest(key, families)}")
+    return families[key]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

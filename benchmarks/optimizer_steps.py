@@ -63,9 +63,8 @@ class Row:
 def parameters_of(model: str) -> tuple[Layout, list[nn.Parameter]]:
     name, shape, given = MODELS[model]
     method: Any = family("architecture").get(name)
-    hyper = {n: r.default for n, r in method.ranges.items()} | given
     torch.manual_seed(0)
-    network = method.build(shape, **hyper)
+    network = method.network(shape, given)
     layout, named = layout_of(network), dict(network.named_parameters())
     parameters = [named[slot.name] for slot in layout.slots]
     for p in parameters:

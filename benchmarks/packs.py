@@ -106,8 +106,7 @@ def task_of(case: Case) -> ModelTask:
     def build(recipe: Recipe) -> nn.Module:
         method = family("architecture").get(case.architecture)
         assert isinstance(method, Architecture)
-        defaults = {n: r.default for n, r in method.ranges.items()}
-        return method.build(shape, **{**defaults, **case.values})
+        return method.network(shape, case.values)
 
     return ModelTask(card, shape, split, split, None, build, None, lambda outputs, targets: {})
 

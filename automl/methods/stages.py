@@ -12,22 +12,22 @@ the leading axis k, so a method is written once for one trial and for a pack of 
   that factor alone;
 - randomness comes only from `Draws`, keyed by each member's seed and step.
 
-A method's functions use torch, math and what stands in their own file, nothing else of ours but
-what a file of their folder holds whose name begins with "_": `train_best.py` is made of their
-source. Hence also the names: those at the top level of a method's file begin with the method's
-name (`_adamw_...` for what is private), so that no two files collide.
+A method's functions use torch, the standard library and what stands in their own file, nothing
+else of ours but what a file of their folder holds whose name begins with "_": `train_best.py` is
+made of their source. Hence also the names: those at the top level of a method's file begin with
+the method's name (`_adamw_...` for what is private), so that no two files collide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from automl.registry import Method
+from automl.registry import Method, family
 from automl.space.ranges import Value
 
 Hyper = Mapping[str, Tensor]
@@ -227,10 +227,38 @@ class BatchMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Method):
-    """A network: build(shape, **hyper) -> plain torch module for one member (no axis k)."""
+    """A network: build(shape, **hyper) -> plain torch module for one member (no axis k).
+
+    `parts` says which hyperparameters name a part, and of which family: {"activation":
+    "activation"}. `build` is given what makes that part instead of its name.
+    """
 
     build: Callable[..., nn.Module]
     kinds: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def network(self, shape: Shape, hyper: Mapping[str, Value]) -> nn.Module:
+        """The network of these values; defaults for what they leave out."""
+        return self.build(shape, **self.arguments(hyper))
+
+    def arguments(self, hyper: Mapping[str, Value]) -> dict[str, Any]:
+        """What `build` is given beside the shape."""
+        values: dict[str, Any] = {n: r.default for n, r in self.ranges.items()} | dict(hyper)
+        for name, key in self.parts.items():
+            part = family(key).get(str(values[name]))
+            assert isinstance(part, Activation)
+            values[name] = part.make
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(Method):
+    """A nonlinearity: make(dim) -> module that keeps the input's shape.
+
+    One whose module has `lanes` = 2 takes twice as many numbers along `dim` and gives half.
+    """
+
+    make: Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,10 +53,10 @@ def part_for(spec: TaskSpec, card: TaskCard, recipe: Recipe) -> Part:
 
 def _part(card: TaskCard, recipe: Recipe, load: str, roots: tuple[Root, ...]) -> Part:
     """A task of one of our networks."""
-    model, call = architecture(recipe, _shape(card))
+    networks, call = architecture(recipe, _shape(card))
     metric = root_of(METRICS[card.metric].value)
     return Part(
-        roots=(*roots, ("automl.methods.stages", "Shape"), model, metric),
+        roots=(*roots, ("automl.methods.stages", "Shape"), *networks, metric),
         load=f"return {load}",
         model=call,
         metric=f"{metric[1]}(outputs, targets)",

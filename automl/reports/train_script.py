@@ -251,16 +251,20 @@ def _stages(recipe: Recipe) -> _Stages:
     return out
 
 
-def architecture(recipe: Recipe, shape: str) -> tuple[Root, str]:
-    """A network of ours: where its builder stands, and the call that makes it."""
+def architecture(recipe: Recipe, shape: str) -> tuple[tuple[Root, ...], str]:
+    """A network of ours: where its builder and its parts stand, and the call that makes it."""
     chosen = recipe.stage("architecture")
     if len(chosen) != 1:
         raise MethodError("the recipe names no architecture")
     ((name, hyper),) = chosen
     method: Any = FAMILIES["architecture"].get(name)
-    values = {**{n: r.default for n, r in method.ranges.items()}, **hyper}
-    root = root_of(method.build)
-    return root, _call(root[1], [shape, *(f"{n}={_word(v)}" for n, v in values.items())])
+    values, roots = method.arguments(hyper), [root_of(method.build)]
+    words = {n: _word(v) for n, v in values.items() if n not in method.parts}
+    for n in method.parts:
+        roots.append(root_of(values[n]))
+        words[n] = roots[-1][1]
+    arguments = [shape, *(f"{n}={words[n]}" for n in values)]
+    return tuple(dict.fromkeys(roots)), _call(roots[0][1], arguments)
 
 
 def _literal(values: Mapping[str, Value]) -> str:
@@ -303,7 +307,8 @@ def _topic(module: str) -> str:
     if module == "automl.errors":
         return _ORDER[0]
     if ".methods." in module:
-        return "architecture" if ".architectures." in module else "methods"
+        ours = (".activations.", ".architectures.")
+        return "architecture" if any(folder in module for folder in ours) else "methods"
     return "training loop"
 
 

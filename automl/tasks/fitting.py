@@ -63,9 +63,7 @@ def model_task(
         ((name, hyper),) = chosen.stage("architecture")
         method = cast(Architecture, family("architecture").get(name))
         # A recipe kept from before a network got another hyperparameter still builds.
-        return method.build(
-            found.shape, **({n: r.default for n, r in method.ranges.items()} | hyper)
-        )
+        return method.network(found.shape, hyper)
 
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
     taught = teacher is not None

@@ -17,7 +17,7 @@ from PIL import Image
 
 from automl.recipe import Recipe
 from automl.records import Pack, Segment, TaskCard, TaskSpec
-from automl.registry import FAMILIES
+from automl.registry import FAMILIES, PARTS
 from automl.reports import loading
 from automl.reports.recipe_file import RecipeFile
 from automl.reports.sources import bundle
@@ -89,6 +89,10 @@ def every_method(kind: str = "image") -> list[tuple[str, str]]:
 def test_every_method_runs_in_a_script_of_its_own(card: TaskCard, tmp_path: Path) -> None:
     methods = [*every_method(), ("optimizer", "pytorch_optimizer:ADOPT")]
     texts = {f"{key}_{name}": script(card, {key: name}, updates=2) for key, name in methods}
+    texts |= {
+        f"mlp_{name}": script(card, {"architecture.mlp.activation": name}, updates=2)
+        for name in PARTS["activation"].names()
+    }
     figures = run(tmp_path, texts)
     assert all(set(f) == {"validation", "test"} for f in figures.values())
     # and a linter finds no name that is missing or imported in vain

@@ -29,6 +29,11 @@ SHAPES = {
     "digits": Shape("image", (1, 8, 8), 3, "classes"),
     "text": Shape("tokens", (16,), 6, "tokens", 6),
 }
+SHAPES |= {
+    "networks_images": SHAPES["vision"],
+    "networks_tables": SHAPES["table"],
+    "networks_texts": SHAPES["text"],
+}
 
 
 def task_of(space: str) -> ModelTask:

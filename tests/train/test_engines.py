@@ -41,7 +41,7 @@ def built(recipe: Recipe, shape: Shape) -> nn.Module:
     ((name, values),) = recipe.stage("architecture")
     method = family("architecture").get(name)
     assert isinstance(method, Architecture)
-    return method.build(shape, **{n: r.default for n, r in method.ranges.items()} | values)
+    return method.network(shape, values)
 
 
 def task_for(kind: str) -> ModelTask:

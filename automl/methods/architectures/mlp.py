@@ -10,25 +10,33 @@ Source: Rumelhart et al. 1986, doi:10.1038/323533a0; RMS norm: arXiv:1910.07467.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import nn
 
 from automl.methods.stages import Architecture, Shape
+from automl.registry import family
 from automl.space.ranges import Choice, Float, Int
 
 
 def mlp(
-    shape: Shape, *, width: int, depth: int, activation: str, norm: str, dropout: float
+    shape: Shape,
+    *,
+    width: int,
+    depth: int,
+    activation: Callable[[int], nn.Module],
+    norm: str,
+    dropout: float,
 ) -> nn.Module:
-    activations = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+    lanes = getattr(activation, "lanes", 1)  # numbers that it takes for each that it gives
     norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(shape.features)
     for _ in range(depth):
-        layers.append(nn.Linear(features, width))
+        layers.append(nn.Linear(features, lanes * width))
         if norm in norms:
-            layers.append(norms[norm](width))
-        layers += [activations[activation](), nn.Dropout(dropout)]
+            layers.append(norms[norm](lanes * width))
+        layers += [activation(1), nn.Dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, shape.outputs))
 
@@ -39,10 +47,11 @@ METHOD = Architecture(
     ranges={
         "width": Int(32, 512, log=True, default=128),
         "depth": Int(1, 4, default=2),
-        "activation": Choice(["relu", "gelu", "silu"]),
+        "activation": Choice(list(family("activation").names()), default="relu"),
         "norm": Choice(["none", "batch", "layer", "rms"]),
         "dropout": Float(0.0, 0.5, default=0.0),
     },
+    parts={"activation": "activation"},
     year=1986,
     when="tables",
     source="doi:10.1038/323533a0",
