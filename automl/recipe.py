@@ -14,7 +14,14 @@ from automl.space.ranges import Value
 
 VERSION = 1
 
-_OWN_METHODS = ("batch", "transform", "optimizer", "schedule", "averaging")
+_OWN_METHODS = (
+    "batch",
+    "parametrization",
+    "transform",
+    "optimizer",
+    "schedule",
+    "averaging",
+)
 _OWN_NUMBERS = ("gradient", "loss")
 
 

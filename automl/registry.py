@@ -130,6 +130,7 @@ FAMILIES: Mapping[str, Family] = {
     for f in (
         Family("batch", "batches", chained=True),
         Family("architecture", "architectures"),
+        Family("parametrization", "parametrization"),
         Family("loss", "losses"),
         Family("gradient", "gradients"),
         Family("transform", "transforms", chained=True),

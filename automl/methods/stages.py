@@ -34,6 +34,7 @@ Hyper = Mapping[str, Tensor]
 State = dict[str, Tensor]
 
 Role = Literal["matrix", "vector", "embedding", "output"]
+Scaling = Literal["entry", "gradient", "matrix", "own"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,24 @@ class Layout:
         """The slot's weights [k, *shape], sharing memory with `flat` [k, p]."""
         part = flat[:, slot.offset : slot.offset + slot.numel]
         return part.view(flat.shape[0], *slot.shape)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a weight tensor grows with the width of its network, from a base width to the present.
+
+    inputs and outputs are ratios of its fan-in and fan-out, larger that of the larger of both; 1
+    where the width does not show. `spread` is the power of the width by which the model's own
+    initialization lets the standard deviation fall, `width` the ratio of widths; so the model as
+    it was built has width^-spread times the standard deviation that it has at the base width.
+    """
+
+    role: Literal["input", "hidden", "output", "vector", "fixed"]
+    inputs: float = 1.0
+    outputs: float = 1.0
+    larger: float = 1.0
+    width: float = 1.0
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -262,6 +281,20 @@ class Activation(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parametrization(Method):
+    """How initial weights and learning rates depend on the width of a network.
+
+    start(growth) is the factor on the initial weights as the model makes them, rate(growth,
+    scaling) the one on the learning rate; `scaling` is that of the optimizer for this tensor.
+    Where `looks` is false all factors are 1, and nobody needs to know how the weights grow.
+    """
+
+    start: Callable[[Growth], float]
+    rate: Callable[[Growth, Scaling], float]
+    looks: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss(Method):
     """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member.
 
@@ -312,6 +345,16 @@ class Optimizer(Method):
     step by step: "torch.optim.AdamW", "schedulefree.AdamWScheduleFree"; empty where no library has
     the optimizer and the tests tell it a second time.
 
+    `scaling` says how far a step at the rate lr moves the weights, which is what a parametrization
+    needs to know:
+
+        "entry"     every weight by about lr, whatever the gradient's size (Adam, signs)
+        "gradient"  by lr times the gradient
+        "matrix"    hidden matrices by about lr*sqrt(larger side) along every singular direction,
+                    all else as "entry" (Muon)
+        "own"       by a length that the optimizer finds itself, which no factor on the weights or
+                    on the gradient changes (Newton steps, line searches, evolution)
+
     An optimizer that `looks` gets a `Looks` as the last argument of its step, and may look at
     the loss as often as it needs; `passes` is then what a step costs on average at the defaults.
     """
@@ -324,6 +367,7 @@ class Optimizer(Method):
     draw: Callable[[Layout, Draws], dict[str, Tensor]] | None = None
     passes: float = 1
     looks: bool = False
+    scaling: Scaling = "entry"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,8 @@ def _option(old: Choice, value: Value) -> Value:
         if isinstance(value, float) and all(isinstance(o, int) for o in old.options):
             raise SpaceError(f"{value} is no whole number; options: {describe(old)}")
         return value
+    if old.options == ("auto",):  # stands for a name that only the task knows
+        return str(value)
     words = [str(o) for o in old.options]
     raise SpaceError(f"no option '{value}'{nearest(str(value), words)}; options: {describe(old)}")
 

@@ -16,7 +16,7 @@ from automl.recipe import Recipe
 from automl.records import TaskCard, TaskSpec
 from automl.registry import family
 from automl.space.files import load_space
-from automl.space.ranges import Choice
+from automl.space.ranges import Choice, Value
 from automl.space.tree import Space
 from automl.tasks.metrics import Metric, metric_for
 from automl.tasks.task import ModelTask, Split
@@ -57,13 +57,21 @@ def model_task(
 
     usual = load_space(found.space).default()
 
-    def build(recipe: Recipe) -> torch.nn.Module:
+    def chosen(recipe: Recipe) -> tuple[str, dict[str, Value]]:
         # A space of training methods only, such as "quick", leaves the network as it is.
-        chosen = recipe if recipe.stage("architecture") else replace(recipe, point=usual)
-        ((name, hyper),) = chosen.stage("architecture")
-        method = cast(Architecture, family("architecture").get(name))
+        whole = recipe if recipe.stage("architecture") else replace(recipe, point=usual)
+        ((name, hyper),) = whole.stage("architecture")
         # A recipe kept from before a network got another hyperparameter still builds.
-        return method.network(found.shape, hyper)
+        ranges = family("architecture").get(name).ranges
+        return name, {n: r.default for n, r in ranges.items()} | hyper
+
+    def build(recipe: Recipe) -> torch.nn.Module:
+        name, hyper = chosen(recipe)
+        return cast(Architecture, family("architecture").get(name)).network(found.shape, hyper)
+
+    def arguments(recipe: Recipe) -> dict[str, Value]:
+        name, hyper = chosen(recipe)
+        return {"architecture": name} | {f"architecture.{name}.{n}": v for n, v in hyper.items()}
 
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
     taught = teacher is not None
@@ -71,7 +79,9 @@ def model_task(
     train, valid = found.splits["train"], found.splits["valid"]
     known = read_teacher(teacher, build, card.device) if teacher else None
     test = found.splits.get("test")
-    return ModelTask(card, found.shape, train, valid, test, build, None, scored, known)
+    return ModelTask(
+        card, found.shape, train, valid, test, build, None, scored, known, arguments=arguments
+    )
 
 
 def card_for(

@@ -47,6 +47,8 @@ class ModelTask:
     evaluate: Callable[[Tensor, Tensor], dict[str, float]]
     # evaluate(outputs [n, ...], targets [n, ...]) -> {"accuracy": ..., "loss": ...}, whole split
     teacher: Teacher | None = None  # for a loss that learns from another network's outputs
+    arguments: Callable[[Recipe], Mapping[str, Value]] = lambda recipe: {}
+    # What makes the recipe's model, by name, with the defaults that the recipe leaves out.
 
 
 class Handle(Protocol):

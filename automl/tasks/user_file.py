@@ -35,7 +35,7 @@ from automl.methods.stages import Hyper, Shape
 from automl.recipe import Recipe
 from automl.records import TaskSpec
 from automl.space.files import load_space
-from automl.space.ranges import Choice, Range, parse_range
+from automl.space.ranges import Choice, Range, Value, parse_range
 from automl.tasks.fitting import Found, card_for, split_indices
 from automl.tasks.metrics import Metric, direction_of, metric_for
 from automl.tasks.task import ModelTask, Split, Task
@@ -155,7 +155,27 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         teacher = read_teacher(teacher_file, build, card.device)
     elif hasattr(module, "teacher"):
         teacher = _own_teacher(path, module, x[:2], output, card.device)
-    return ModelTask(card, shape, train, valid, test, build, own_loss, evaluate, teacher)
+    return ModelTask(
+        card,
+        shape,
+        train,
+        valid,
+        test,
+        build,
+        own_loss,
+        evaluate,
+        teacher,
+        arguments=_arguments_of(make),
+    )
+
+
+def _arguments_of(make: Callable[..., object]) -> Callable[[Recipe], dict[str, Value]]:
+    plain = {
+        f"model.{n}": a.default
+        for n, a in inspect.signature(make).parameters.items()
+        if isinstance(a.default, str | int | float) and a.kind is not a.POSITIONAL_ONLY
+    }
+    return lambda recipe: plain | {f"model.{n}": v for n, v in recipe.below("model.").items()}
 
 
 def _own_teacher(path: Path, module: ModuleType, x: Tensor, output: Tensor, device: str) -> Teacher:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from automl.errors import RecipeError
-from automl.methods.stages import Batch, State, hyper_tensors
+from automl.methods.stages import Batch, Layout, State, hyper_tensors
 from automl.recipe import Recipe
 from automl.registry import Method, family
 from automl.space.ranges import Value
-from automl.train.packed import Packed
 
 _NEEDED = ("loss", "gradient", "optimizer", "schedule")  # stages that no member goes without
 
@@ -87,10 +86,13 @@ class Lane:
         return Lane([place for place, _ in places], len(members), stages)
 
 
-def lanes_of(key: str, recipes: Sequence[Recipe], packed: Packed, absent: str) -> list[Lane]:
+def lanes_of(
+    key: str, recipes: Sequence[Recipe], weights: Tensor, layout: Layout, absent: str
+) -> list[Lane]:
     """The lanes of one stage; "none" is left out where that costs nothing.
 
     Args:
+        weights: first ones [k, p], as the methods of this stage see them.
         absent: the method of a recipe that leaves the stage out.
 
     Raises:
@@ -104,7 +106,7 @@ def lanes_of(key: str, recipes: Sequence[Recipe], packed: Packed, absent: str) -
     lanes = []
     for names, rows in chains.items():
         lane = Lane(rows, len(recipes), [])
-        w = lane.take(packed.w)
+        w = lane.take(weights)
         for i, name in enumerate(names):
             if name == "none":
                 continue
@@ -113,7 +115,7 @@ def lanes_of(key: str, recipes: Sequence[Recipe], packed: Packed, absent: str) -
             values: list[Mapping[str, Value]] = [{**defaults, **chosen[k][i][1]} for k in rows]
             hyper = hyper_tensors(values, device=w.device, dtype=w.dtype)
             init = getattr(method, "init", None)
-            state = init(w, packed.layout) if init else {}
+            state = init(w, layout) if init else {}
             place = f"{key}.{i}" if family(key).chained else key
             lane.stages.append(Stage(place, method, values, hyper, state))
         if lane.stages:

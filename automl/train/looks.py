@@ -33,6 +33,7 @@ class BatchLooks:
         begin: called with a member's place before each forward: sets what its dropout draws.
         precision: context of a forward.
         draws: of the step.
+        scales: by which the model's weights are larger than those the optimizer sees, [k, p].
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class BatchLooks:
         begin: Callable[[int], None],
         precision: Callable[[], AbstractContextManager[object]],
         draws: Draws,
+        scales: Tensor | None = None,
     ) -> None:
+        self._scales = scales
         self._modules, self._rows, self._layout, self._batch = modules, rows, layout, batch
         self._loss, self._begin, self._precision = loss, begin, precision
         self.draws = draws
@@ -137,10 +140,10 @@ class BatchLooks:
         """Member k at the weights x[k]; afterwards as it was, batch norm's statistics too."""
         row, module = self._rows[k], self._modules[k]
         kept = [(b, b.clone()) for b in module.buffers()]
-        elsewhere = x[k].data_ptr() != row.data_ptr()
+        elsewhere = self._scales is not None or x[k].data_ptr() != row.data_ptr()
         before = row.clone() if elsewhere else row
         if elsewhere:
-            row.copy_(x[k])
+            row.copy_(x[k] if self._scales is None else x[k] * self._scales[k])
         self._begin(k)
         try:
             yield
@@ -176,12 +179,13 @@ class BatchLooks:
         named = dict(self._modules[k].named_parameters())
         weights = [named[slot.name] for slot in self._layout.slots]
         parts = torch.autograd.grad(value, weights, create_graph=again, allow_unused=True)
-        return torch.cat(
+        row = torch.cat(
             [
                 (torch.zeros_like(w) if part is None else part).reshape(-1)
                 for w, part in zip(weights, parts, strict=True)
             ]
         )
+        return row if self._scales is None else row * self._scales[k]
 
 
 class _Noise:

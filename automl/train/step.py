@@ -5,7 +5,8 @@
 An engine makes forward and backward: member by member, each with its own module (the loop), or
 all members as one traced program. Everything else acts on [k, ...] at once. Members share their
 structure: the task, the architecture, the batch size, the loss and how a gradient is obtained.
-They may differ in numbers, seeds and all other methods (`lanes.py`).
+They may differ in numbers, seeds and all other methods (`lanes.py`). A parametrization gives the
+weights their first size and stands between them and the optimizer (`scales.py`).
 
 Shapes: k members, p weights, b samples.
 """
@@ -39,6 +40,7 @@ from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.looks import BatchLooks
 from automl.train.loop_engine import LoopEngine, Pass
 from automl.train.packed import Packed
+from automl.train.scales import scales_of
 from automl.train.seeding import KeyedDraws, mix, seed_torch
 from automl.train.timetable import Timetable
 
@@ -83,13 +85,15 @@ class Program:
             seed_torch(mix(recipe.seed, "initial weights"), self.device)
             modules.append(task.build(recipe))
         self.packed = Packed(modules, device=self.device, dtype=self.dtype)
+        self._scales = scales_of(task, recipes, self.packed.layout, self.packed.w)
         self._batches = self._lanes("batch")
         self._losses = [] if task.loss else self._lanes("loss", _LOSSES[task.shape.target])
         self._gradients = self._lanes("gradient", "plain")
         if len(self._losses) > 1 or len(self._gradients) > 1:
             raise RecipeError("members of a pack differ in their loss or their gradient")
-        self._transforms = self._lanes("transform")
-        self._optimizers = self._lanes("optimizer")
+        v = self._scales.inside(self.packed.w)  # their states hold weights as they see them
+        self._transforms = self._lanes("transform", w=v)
+        self._optimizers = self._lanes("optimizer", w=v)
         self._schedules = self._lanes("schedule", "constant")
         self._averaging = self._lanes("averaging")
         self._check_kinds()
@@ -119,8 +123,9 @@ class Program:
 
     # Making ---------------------------------------------------------------------------------
 
-    def _lanes(self, key: str, absent: str = "none") -> list[Lane]:
-        return lanes_of(key, self.recipes, self.packed, absent)
+    def _lanes(self, key: str, absent: str = "none", *, w: Tensor | None = None) -> list[Lane]:
+        w = self.packed.w if w is None else w
+        return lanes_of(key, self.recipes, w, self.packed.layout, absent)
 
     def _check_kinds(self) -> None:
         shape = self.task.shape
@@ -208,6 +213,7 @@ class Program:
         loss, g = gradient.compute(*given, chain) if chain else gradient.compute(*given)
         if chain:
             self.looked += chain.passes * share
+        self._scales.enter(w, g)
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
             own_draws, own_factor = draws.part(lane.rows), {"factor": lane.take(factor)}
@@ -228,6 +234,7 @@ class Program:
             lane.put(w, own_w)
             if looks:
                 self.looked[lane.rows] += looks.passes * share
+        self._scales.leave(w)
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
             for s in lane.stages:
@@ -257,6 +264,7 @@ class Program:
             begin=lambda k: seed_torch(keys[k], self.device),
             precision=self.precision,
             draws=draws.part(lane.rows),
+            scales=self._scales.of(lane),
         )
 
     def _chain(self, batch: Batch) -> BatchChain:
@@ -448,7 +456,8 @@ class Program:
             (s,) = lane.stages
             evaluated = cast(Optimizer, s.method).evaluated
             if evaluated is not None and not averaging.issuperset(lane.rows):
-                found = _written(found, w, lane, evaluated(lane.take(w), s.state, s.hyper))
+                kept = evaluated(lane.take(self._scales.inside(w)), s.state, s.hyper)
+                found = _written(found, w, lane, self._scales.outside(kept, lane))
         for lane in self._averaging:
             s = lane.stages[0]
             average = cast(Averaging, s.method).evaluated(lane.take(w), s.state, s.hyper)
@@ -488,6 +497,7 @@ class Program:
         rows = list(members)
         self.recipes = [self.recipes[k] for k in rows]
         self.packed.keep(rows)
+        self._scales = self._scales.keep(rows)
         self._t, self._horizon, self.losses = self._t[rows], self._horizon[rows], self.losses[rows]
         self.looked = self.looked[rows]
         for lanes in self._all_lanes():

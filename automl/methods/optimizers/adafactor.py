@@ -79,6 +79,7 @@ METHOD = Optimizer(
         "decay": Float(0.5, 1.0, default=0.8),
     },
     # (rows + columns)/(rows*columns) of the weights; this is that of a network 16-32-32-4.
+    scaling="own",
     buffers=0.125,
     reference="torch.optim.Adafactor",
     source="arXiv:1804.04235",

@@ -39,6 +39,7 @@ def adam_step(w: Tensor, g: Tensor, state: State, hyper: Hyper, t: Tensor, layou
 METHOD = Optimizer(
     init=adam_init,
     step=adam_step,
+    scaling="entry",
     # As AdamW's, but for the decay: coupled, it acts 100 times more strongly or not at all.
     ranges={
         "lr": Float(1e-5, 1e-1, log=True, default=1e-3),

@@ -39,6 +39,7 @@ def adamw_step(w: Tensor, g: Tensor, state: State, hyper: Hyper, t: Tensor, layo
 METHOD = Optimizer(
     init=adamw_init,
     step=adamw_step,
+    scaling="entry",
     # Two decades around the usual 1e-3. b2 above .999 remembers longer than a short training
     # lasts; eps above 1e-8 damps weights of tiny gradient, up to 1e-4 still useful with RMS ~ 1e-3.
     ranges={

@@ -97,6 +97,7 @@ METHOD = Optimizer(
         "rest_lr": Float(1e-4, 1e-2, log=True, default=1e-3),
     },
     # m, v, S, and twice r^2 + c^2 a layer: 7 where all are square, this much in the tests' network.
+    scaling="own",
     buffers=8.23,
     passes=1.2,
     looks=True,

@@ -103,6 +103,7 @@ METHOD = Optimizer(
     step=lbfgs_step,
     pins=("schedule", "gradient", "transform"),
     ranges={"evaluations": Int(4, 12, default=6)},  # at most 6 in the authors' code
+    scaling="own",
     buffers=20,
     passes=4.33,  # a gradient before and after, and seven losses
     looks=True,

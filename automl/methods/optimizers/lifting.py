@@ -71,6 +71,7 @@ METHOD = Optimizer(
     init=lifting_init,
     step=lifting_step,
     ranges={"lr": Float(1e-6, 1e-2, log=True, default=3e-4)},
+    scaling="own",
     buffers=52.73,  # 52 and what A, a, B, b take, here for the 1,732 weights of the tests
     source="https://github.com/sun-umn/Deeplifting",
     year=2023,

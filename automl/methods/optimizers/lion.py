@@ -33,6 +33,7 @@ def lion_step(w: Tensor, g: Tensor, state: State, hyper: Hyper, t: Tensor, layou
 METHOD = Optimizer(
     init=lion_init,
     step=lion_step,
+    scaling="entry",
     ranges={
         "lr": Float(1e-6, 1e-2, log=True, default=3e-4),
         "wd": Float(1e-2, 10.0, log=True, default=0.1),

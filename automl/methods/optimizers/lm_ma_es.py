@@ -73,6 +73,7 @@ METHOD = Optimizer(
     pins=("schedule", "gradient", "transform"),
     # The first length of a child's step in each weight; weights of small networks are about .1.
     ranges={"sigma": Float(1e-3, 0.3, log=True, default=0.03)},
+    scaling="own",
     buffers=27,  # 5 + floor(3 ln n), here for the 1,732 weights of the tests
     passes=9.67,  # likewise 1 + (4 + floor(3 ln n))/3
     looks=True,

@@ -83,6 +83,7 @@ METHOD = Optimizer(
         "b1": Float(0.8, 0.98, default=0.9),
         "b2": Float(0.9, 0.999, default=0.95),
     },
+    scaling="matrix",
     # v is used outside of hidden matrices only; whole, it stays one buffer like all others.
     buffers=2,
     reference="torch.optim.Muon",

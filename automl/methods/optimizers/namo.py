@@ -94,6 +94,7 @@ METHOD = Optimizer(
         "b2": Float(0.9, 0.999, default=0.99),
     },
     # v is hardly used by matrices; whole, it stays one buffer like all others.
+    scaling="matrix",
     buffers=2,
     reference="",
     source="arXiv:2602.17080",

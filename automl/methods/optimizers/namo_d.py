@@ -100,6 +100,7 @@ METHOD = Optimizer(
         "clamp": Float(0.01, 1.0, log=True, default=0.1),
     },
     # v is hardly used by matrices; whole, it stays one buffer like all others.
+    scaling="matrix",
     buffers=2,
     reference="",
     source="arXiv:2602.17080",

@@ -58,6 +58,7 @@ METHOD = Optimizer(
         "wd": Float(1e-6, 1e-2, log=True, default=5e-4),
         "warmup_steps": Int(1, 1000, log=True, default=20),
     },
+    scaling="gradient",
     buffers=1,
     reference="schedulefree.SGDScheduleFree",
     source="arXiv:2405.15682",

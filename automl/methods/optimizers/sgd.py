@@ -43,6 +43,7 @@ METHOD = Optimizer(
         "nesterov": Choice([True, False]),
         "wd": Float(1e-6, 1e-2, log=True, default=5e-4),
     },
+    scaling="gradient",
     buffers=1,
     reference="torch.optim.SGD",
     year=2013,

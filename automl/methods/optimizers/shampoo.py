@@ -82,6 +82,7 @@ def _shampoo_root(a: Tensor, eps: Tensor) -> Tensor:
 METHOD = Optimizer(
     init=shampoo_init,
     step=shampoo_step,
+    scaling="entry",
     # lr, wd, b1, b2 as AdamW's, thanks to grafting. eps is relative, below 1e-7 lost in float32.
     # The distributed implementation refreshes every 10 to 100 steps and forgets with .999.
     ranges={

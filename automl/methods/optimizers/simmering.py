@@ -85,6 +85,7 @@ METHOD = Optimizer(
         "temperature": Float(1e-7, 1e-3, log=True, default=1e-5),
         "tau": Float(0.01, 1.0, log=True, default=0.03),
     },
+    scaling="gradient",
     buffers=2,
     source="arXiv:2410.19912",
 )

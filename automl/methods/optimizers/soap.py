@@ -103,6 +103,7 @@ def _soap_refreshed(factor: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
 METHOD = Optimizer(
     init=soap_init,
     step=soap_step,
+    scaling="entry",
     # lr 3e-3, b1 = b2 = b3 = .95 and 10 steps between refreshes are the authors' settings.
     ranges={
         "lr": Float(1e-5, 1e-1, log=True, default=3e-3),
