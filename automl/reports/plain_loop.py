@@ -76,6 +76,7 @@ class Trainer:
         batch_size: int,
         seed: int,
         accumulate: int = 1,
+        scales: Mapping[str, tuple[float, float, float]] | None = None,
     ) -> None:
         self.model, self.train, self.batch_size = model, train, batch_size
         self.accumulate = accumulate  # parts of a batch that go through the model one by one
@@ -94,14 +95,30 @@ class Trainer:
             place.copy_(parameters[slot.name].detach())
             parameters[slot.name].data = place
             parameters[slot.name].grad = self.layout.view(self.g, slot)[0]
+        self.a: Tensor | None = None  # weights are a times what the optimizer sees
+        if scales is not None:
+            start, self.a, self.s = self.rows(scales)
+            self.w.mul_(start)
+        v = self.w if self.a is None else self.w / self.a
         self.random = Random(seed, self.device)
         self.waiting = torch.empty(0, dtype=torch.int64)  # samples of this epoch still to come
-        for stage in (*batches, loss, gradient, *transforms, optimizer, averaging):
+        for stage in (*batches, loss, gradient, averaging):
             stage.begin(self.w, self.layout)
+        for stage in (*transforms, optimizer):
+            stage.begin(v, self.layout)
         # What a loss may ask for beside its own numbers.
         self.given: dict[str, Tensor] = {}
         if train.y is not None and train.y.dtype == torch.int64:
             self.given["shares"] = class_shares(train).to(self.w)
+
+    def rows(self, scales: Mapping[str, tuple[float, float, float]]) -> list[Tensor]:
+        """Each of the three factors of every weight as a row [1, p]."""
+        rows = [torch.ones_like(self.w) for _ in range(3)]
+        for slot in self.layout.slots:
+            part = slice(slot.offset, slot.offset + slot.numel)
+            for row, factor in zip(rows, scales[slot.name], strict=True):
+                row[:, part] = factor
+        return rows
 
     def step(self, update: int, total: int) -> Tensor:
         """One update of the weights; the training loss [1]."""
@@ -134,6 +151,9 @@ class Trainer:
         with torch.no_grad():
             loss, g = at.compute(*asked)
         with torch.no_grad():
+            if self.a is not None:
+                self.w.div_(self.a)
+                g.mul_(self.s)
             for at in self.transforms:
                 hyper = at.hyper | factor
                 at.apply(g, self.w, at.state, hyper, t, self.layout, self.random)
@@ -144,6 +164,8 @@ class Trainer:
             if at.looks is not None:
                 given.append(self.looks(batch, update))
             at.step(*given)
+            if self.a is not None:
+                self.w.mul_(self.a)
             at = self.averaging
             at.update(self.w, at.state, at.hyper, t, torch.full_like(t, float(total)))
         return loss  # type: ignore[no-any-return]
@@ -189,6 +211,7 @@ class Trainer:
                 self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
             ),
             draws=self.random,
+            scales=self.a,
         )
 
     def next_batch(self) -> Batch:
@@ -245,7 +268,9 @@ class Trainer:
         with torch.no_grad():
             kept = self.averaging.evaluated(self.w, self.averaging.state, self.averaging.hyper)
             if kept is self.w and self.optimizer.evaluated is not None:
-                kept = self.optimizer.evaluated(self.w, self.optimizer.state, self.optimizer.hyper)
+                v = self.w if self.a is None else self.w / self.a
+                kept = self.optimizer.evaluated(v, self.optimizer.state, self.optimizer.hyper)
+                kept = kept if self.a is None else kept * self.a
             if kept is not self.w:
                 self.w.copy_(kept)
                 self.recalibrate()

@@ -136,15 +136,16 @@ def _script(file: RecipeFile, card: TaskCard) -> str:
 
     part = part_for(file.spec, card, file.recipe)
     stages = _stages(file.recipe)
+    scales = _scales(file)
     found = bundle([*part.roots, *stages.roots, (_LOOP, "Stage"), (_LOOP, "Trainer")])
     found.imports |= {"import sys", "import torch"}
     top = ["from __future__ import annotations\n", *found.import_lines()]
     sections = [_docstring(file, card) + "\n\n" + "\n".join(top) + "\n"
-                + _constants(file.recipe, card)]  # fmt: skip
+                + _constants(file.recipe, card) + scales]  # fmt: skip
     sections += list(_sources(found, stages))
     if part.setup:
         sections.append(part.setup)
-    sections.append(_main(part, stages, card))
+    sections.append(_main(part, stages, card, scaled=bool(scales)))
     return "\n\n\n".join(s.strip("\n") for s in sections if s.strip()) + "\n"
 
 
@@ -202,6 +203,36 @@ def _constants(recipe: Recipe, card: TaskCard) -> str:
             f"EVERY = {every}  # updates between lines of output",
             f"DEVICE = torch.device({device})",
         ]
+    )
+
+
+def _scales(file: RecipeFile) -> str:
+    """What the recipe's parametrization makes of this model, as a table; "" where it changes none.
+
+    Raises:
+        AutomlError: the task can no longer be opened.
+    """
+    chosen = file.recipe.stage("parametrization")
+    if not any(
+        getattr(FAMILIES["parametrization"].get(name), "looks", False) for name, _ in chosen
+    ):
+        return ""
+    from automl.tasks.opening import open_task  # late, as `part_for`: they import torch
+    from automl.tasks.task import ModelTask
+    from automl.train.packed import layout_of
+    from automl.train.scales import factors_of
+
+    task = open_task(file.spec)
+    assert isinstance(task, ModelTask)  # loops of users choose no parametrization
+    found = factors_of(task, file.recipe, layout_of(task.build(file.recipe)))
+    rows = [
+        f"    {json.dumps(name)}: ({', '.join(f'{f:.12g}' for f in factors)}),\n"
+        for name, factors in found.items()
+    ]
+    return (
+        f"\n\n# {chosen[0][0]}: by weight, the factor on its first values, and those of what the\n"
+        "# optimizer sees: it steps on w/a, and is given the gradient by w times s.\n"
+        f"SCALES = {{\n{''.join(rows)}}}"
     )
 
 
@@ -320,7 +351,7 @@ def _commented(text: str) -> list[str]:
     return [f"# {line}".rstrip() for line in text.splitlines()]
 
 
-def _main(part: Part, stages: _Stages, card: TaskCard) -> str:
+def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool) -> str:
     def one(key: str) -> str:
         return textwrap.indent(stages.code[key][0], " " * 8).lstrip()
 
@@ -332,6 +363,7 @@ def _main(part: Part, stages: _Stages, card: TaskCard) -> str:
 
     loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss, weigh=None)"
     prepare = f"\n{textwrap.indent(part.prepare, '    ')}" if part.prepare else ""
+    given = "\n        scales=SCALES," if scaled else ""
     scale = Scale(card.metric)
     figure = "{100 * value:.2f} %" if scale.share else "{value:.4g}"
     return f'''
@@ -361,7 +393,7 @@ def main() -> None:
         averaging={one("averaging")},
         batch_size=BATCH_SIZE,
         accumulate=ACCUMULATE,
-        seed=seed,
+        seed=seed,{given}
     )
     total = 0.0
     for update in range(UPDATES):

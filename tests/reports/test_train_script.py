@@ -110,6 +110,16 @@ def test_a_rich_recipe_learns_digits(card: TaskCard, tmp_path: Path) -> None:
     assert figures["test"] > 93
 
 
+def test_a_wide_network_under_mup_brings_its_table_along(card: TaskCard, tmp_path: Path) -> None:
+    wide = {"architecture.mlp.width": 256, "parametrization": "mup", "averaging": "none",
+            "parametrization.mup.base": 64, "optimizer": "schedule_free_adamw"}  # fmt: skip
+    text = script(card, wide, updates=150)
+    # The output layer: torch's 1/sqrt(256) halved, a quarter of the rate, gradients halved.
+    assert '    "7.weight": (0.5, 0.25, 0.5),' in text
+    (figures,) = run(tmp_path, {"wide": text}).values()
+    assert figures["validation"] > 93
+
+
 def test_the_script_reads_as_one_file(card: TaskCard) -> None:
     text = script(card, {"optimizer": "muon", "schedule": "cosine"})
     assert text.startswith('"""Muon + cosine, for digits: a recipe that automl found.')
