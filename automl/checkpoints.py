@@ -1,21 +1,21 @@
 """Checkpoints: whole or absent, safetensors and JSON, nothing pickled.
 
-A store is a folder; a checkpoint is the folder `TRIAL/STEP` in it, holding `tensors.safetensors`
-and `meta.json`. It is written beside its place and renamed, so that a reader finds all of it or
-nothing, whatever is killed when.
+A store is a folder, or a URL (s3://bucket/studies); a checkpoint is the folder `TRIAL/STEP` in it,
+holding `tensors.safetensors` and `meta.json`. `folders` and `buckets` say how it comes there so
+that a reader finds all of it or nothing, whatever is killed when.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.buckets import Buckets, is_url
 from automl.errors import CheckpointError
+from automl.folders import Folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,26 +24,39 @@ TENSORS, META = "tensors.safetensors", "meta.json"
 
 
 class Store:
-    """Checkpoints of one study, by (trial, step)."""
+    """Checkpoints of one study, by (trial, step).
+
+    Args:
+        root: a folder, or a URL that fsspec knows; file://FOLDER is the folder.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = str(root).removeprefix("file://")
+        self._there: Folders | Buckets = (
+            Buckets(self.root) if is_url(self.root) else Folders(Path(self.root))
+        )
 
     def folder(self, trial: int, step: int) -> Path:
-        """Where the checkpoint lies, or would lie."""
-        return self.root / str(trial) / str(step)
+        """The checkpoint as a folder of this machine, to be read; it may not exist.
+
+        One in a bucket is fetched, and stays for as long as this store.
+        """
+        return self._there.folder(f"{trial}/{step}")
 
     def exists(self, trial: int, step: int) -> bool:
-        return self.folder(trial, step).is_dir()
+        return self._there.exists(f"{trial}/{step}")
+
+    def trials(self) -> list[int]:
+        """Trials that have checkpoints, ascending."""
+        return sorted(int(n) for n in self._there.names("") if n.isdigit())
 
     def steps(self, trial: int) -> list[int]:
         """Steps at which `trial` has a checkpoint, ascending."""
-        try:
-            return sorted(
-                int(p.name) for p in (self.root / str(trial)).iterdir() if p.name.isdigit()
-            )
-        except FileNotFoundError:
-            return []
+        return sorted(int(n) for n in self._there.names(str(trial)) if n.isdigit())
+
+    def weight(self, trial: int, step: int) -> tuple[int, float]:
+        """Bytes of a checkpoint, and when it was written (seconds since the epoch)."""
+        return self._there.weight(f"{trial}/{step}")
 
     def save(
         self, trial: int, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
@@ -60,9 +73,9 @@ class Store:
             save_file(whole, folder / TENSORS)
             (folder / META).write_text(json.dumps(meta))
 
-    def writing(self, trial: int, step: int) -> _Writing:
+    def writing(self, trial: int, step: int) -> AbstractContextManager[Path]:
         """A folder to fill; it becomes the checkpoint when the block ends without an error."""
-        return _Writing(self.folder(trial, step))
+        return self._there.writing(f"{trial}/{step}")
 
     def load(self, trial: int, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, on the CPU, and meta of a checkpoint.
@@ -72,11 +85,10 @@ class Store:
         """
         from safetensors.torch import load_file  # see save
 
-        folder = self.folder(trial, step)
         try:
-            return load_file(folder / TENSORS), self.meta(trial, step)
+            return load_file(self.folder(trial, step) / TENSORS), self.meta(trial, step)
         except Exception as error:
-            raise CheckpointError(f"no readable checkpoint in {folder}: {error}") from None
+            raise self._unreadable(trial, step, error) from None
 
     def meta(self, trial: int, step: int) -> dict[str, Any]:
         """Meta alone; needs no torch.
@@ -84,55 +96,21 @@ class Store:
         Raises:
             CheckpointError: there is none, or it cannot be read.
         """
-        path = self.folder(trial, step) / META
         try:
-            return dict(json.loads(path.read_text()))
+            return dict(json.loads(self._there.read(f"{trial}/{step}", META)))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"no readable checkpoint in {path.parent}: {error}") from None
+            raise self._unreadable(trial, step, error) from None
 
     def delete(self, trial: int, step: int | None = None) -> None:
-        """Remove one checkpoint, or all of a trial; none there is fine."""
-        path = self.root / str(trial) if step is None else self.folder(trial, step)
-        # Renamed first: a reader never sees half of a folder that is being removed.
-        doomed = self.root / f".gone-{trial}-{step}-{os.getpid()}"
-        try:
-            path.rename(doomed)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(doomed, ignore_errors=True)
+        """Remove one checkpoint, or all of a trial; none there is fine.
 
+        Raises:
+            CheckpointError: the store cannot be reached.
+        """
+        self._there.delete(str(trial) if step is None else f"{trial}/{step}")
 
-class _Writing:
-    def __init__(self, place: Path) -> None:
-        self._place = place
-
-    def __enter__(self) -> Path:
-        try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            self._draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._place.parent))
-        except OSError as error:
-            raise CheckpointError(f"cannot write {self._place}: {error.strerror}") from None
-        return self._draft
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self._draft, ignore_errors=True)
-            if issubclass(kind, OSError):
-                raise CheckpointError(f"cannot write {self._place}: {error}") from None
-            return
-        for file in self._draft.iterdir():
-            if file.is_file():
-                _sync(file)
-        if self._place.exists():
-            shutil.rmtree(self._place)
-        self._draft.rename(self._place)
-        _sync(self._place.parent)
-
-
-def _sync(path: Path) -> None:
-    # Before the rename: a power cut otherwise leaves an empty file under a good name.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _unreadable(self, trial: int, step: int, error: Exception) -> CheckpointError:
+        if isinstance(error, CheckpointError):
+            return error
+        place = self._there.place(f"{trial}/{step}")
+        return CheckpointError(f"no readable checkpoint in {place}: {error}")

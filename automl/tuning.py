@@ -18,6 +18,7 @@ from pathlib import Path
 
 from automl.errors import StrategyError, StudyError, TaskError
 from automl.executors.broker import broker_url
+from automl.objects import checked_place
 from automl.records import TaskSpec
 from automl.registry import nearest
 from automl.search.strategy import strategies
@@ -25,6 +26,7 @@ from automl.space.files import names_of
 from automl.study import controller
 from automl.study.budget import Budget
 from automl.study.controller import Stop
+from automl.study.keeping import budget_bytes
 from automl.study.packing import checked_pack
 from automl.study.preparing import Listener, Prepared, TuneOptions, prepare
 from automl.study.preparing import resume as take_up
@@ -58,6 +60,8 @@ def tune(
     mlflow: str | None = None,
     broker: str | None = None,
     queue: str = "cpu",
+    checkpoints: str | None = None,
+    checkpoint_budget: str | None = None,
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
 ) -> State:
@@ -88,6 +92,10 @@ def tune(
         broker: redis://HOST:6379/0 of Celery workers, or @FILE that holds it; None: what
             AUTOML_BROKER says, or else processes of this machine.
         queue: of those workers.
+        checkpoints: folder or URL (s3://bucket/studies) that driver and workers reach; None: in
+            `runs`.
+        checkpoint_budget: that checkpoints may take, "10g": those that nothing needs any more
+            stay while there is room; None: they go at once.
         listen: hears every event of the journal, and "smoke", "progress" and "phase" events.
         stop: asked often; 1 ends the study cleanly (it can go on later), 2 at once.
 
@@ -117,6 +125,8 @@ def tune(
         mlflow=mlflow,
         broker=broker,
         queue=queue,
+        checkpoints=checkpoints,
+        checkpoint_budget=checkpoint_budget,
     )
     with contextlib.closing(prepare(options, listen=listen)) as prepared:
         return conduct(prepared, listen=listen, stop=stop)
@@ -177,6 +187,8 @@ def checked(
     mlflow: str | None,
     broker: str | None = None,
     queue: str = "cpu",
+    checkpoints: str | None = None,
+    checkpoint_budget: str | None = None,
 ) -> TuneOptions:
     """The options as a study takes them; what can be refused at once is refused here.
 
@@ -201,6 +213,8 @@ def checked(
     Budget.parse(budget)
     checked_pack(pack)
     names_of(sets)
+    if checkpoint_budget is not None:
+        budget_bytes(checkpoint_budget)
     if strategy not in strategies():
         near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
         raise StrategyError(f"no strategy named '{strategy}'{near}")
@@ -229,6 +243,8 @@ def checked(
         mlflow=mlflow,
         broker=broker_url(broker),
         queue=queue,
+        checkpoints=checkpoints and checked_place(checkpoints, "--checkpoints"),
+        checkpoint_budget=checkpoint_budget,
     )
 
 

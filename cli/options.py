@@ -67,6 +67,15 @@ Broker = Annotated[
 QueueName = Annotated[
     str, typer.Option("--queue", metavar="NAME", help="Queue of those workers.", show_default=True)
 ]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoints",
+        metavar="PLACE",
+        help="Where checkpoints and code lie, for driver and workers: a shared folder, or a URL "
+        "(s3://bucket/studies).  [default: the study's folder]",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print events as JSON lines, and nothing else.")
 ]

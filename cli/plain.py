@@ -62,6 +62,8 @@ class PlainLines:
             self._phase(event["phase"])
         elif kind == "crew":
             self._crewed(event)
+        elif kind == "note":
+            self._line(event["text"])
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)

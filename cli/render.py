@@ -82,6 +82,8 @@ class Screen:
             self._plan()
         elif kind == "crew":
             self._crew = event
+        elif kind == "note":
+            self._recent.append(event["text"])
         elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)

@@ -187,11 +187,15 @@ def rm(
         trials = counted(len(state.trials), "trial")
         typer.confirm(f"Delete study '{name}' with {trials} for good?", abort=True)
     folder = runs / name
+    assert state.config is not None
     delete(journal or str(folder / "journal.db"), name)  # refuses while it runs
     if folder.exists():
         shutil.rmtree(folder)
+    if state.config.place:
+        from automl.objects import remove  # as above
+
+        remove(state.config.place)
     typer.echo(f"deleted study '{name}'")
-    assert state.config is not None
     store = store_address(state.config.mlflow, runs)
     if store and (not store.startswith("sqlite:///") or Path(store[10:]).exists()):
         from automl.tracking.forget import forget  # imports mlflow: seconds

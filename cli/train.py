@@ -51,7 +51,7 @@ def _train(
     import tempfile
     from dataclasses import replace
 
-    from automl.checkpoints import TENSORS
+    from automl.checkpoints import TENSORS, Store
     from automl.errors import CheckpointError, TaskError
     from automl.executors.processes import Processes
     from automl.recipe import Recipe
@@ -104,6 +104,6 @@ def _train(
             split, _, metric = name.partition("/")
             typer.echo(f"{name:<20} {Scale(metric or split).value(value)}")
         if save is not None:
-            checkpoint = Path(place) / "checkpoints" / "0" / str(report.reached) / TENSORS
+            checkpoint = Store(f"{place}/checkpoints").folder(0, report.reached) / TENSORS
             save.write_bytes(without_training_state(checkpoint.read_bytes()) or b"")
             typer.echo(f"weights {save}")

@@ -10,6 +10,7 @@ import typer
 from .options import (
     AsJson,
     Broker,
+    Checkpoints,
     JournalUrl,
     MlflowStore,
     QueueName,
@@ -141,6 +142,15 @@ def tune(
     mlflow: MlflowStore = None,
     broker: Broker = None,
     queue: QueueName = "cpu",
+    checkpoints: Checkpoints = None,
+    checkpoint_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Keep checkpoints that nothing needs any more up to this size, such as 10g.  "
+            "[default: remove them]",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -180,6 +190,8 @@ def tune(
         mlflow=mlflow,
         broker=broker,
         queue=queue,
+        checkpoints=checkpoints,
+        checkpoint_budget=checkpoint_budget,
     )
     from automl.study.preparing import prepare
 

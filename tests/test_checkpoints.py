@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 import torch
 
@@ -15,8 +19,13 @@ from automl.checkpoints import Store
 from automl.errors import CheckpointError
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store on the disk, and one behind a URL: fsspec's own, which lives in memory."""
+    return Store(tmp_path if request.param == "folder" else f"memory://{uuid.uuid4().hex}/studies")
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(store: Store) -> None:
     tensors = {"model/w": torch.randn(3, 4), "train/t": torch.tensor(7)}
     store.save(5, 40, tensors, {"curve": [[10, {"lr": 0.1}]]})
     loaded, meta = store.load(5, 40)
@@ -25,29 +34,122 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert store.steps(5) == [40]
 
 
-def test_a_trial_can_be_deleted_by_step_or_whole(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_a_trial_can_be_deleted_by_step_or_whole(store: Store) -> None:
     for step in (10, 20, 30):
         store.save(1, step, {"w": torch.zeros(1)}, {})
     store.delete(1, 20)
     assert store.steps(1) == [10, 30]
+    assert store.exists(1, 30) and not store.exists(1, 20)
     store.delete(1)
     store.delete(1)
-    assert store.steps(1) == []
+    assert store.steps(1) == store.trials() == []
+
+
+def test_a_deleted_trial_leaves_no_file(tmp_path: Path) -> None:
+    Store(tmp_path).save(1, 20, {"w": torch.zeros(1)}, {})
+    Store(tmp_path).delete(1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(store: Store) -> None:
     with pytest.raises(CheckpointError, match="no readable checkpoint in .*/1/10"):
-        Store(tmp_path).load(1, 10)
+        store.load(1, 10)
 
 
-def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_an_error_while_writing_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError), store.writing(1, 10) as folder:
         (folder / "half").write_text("half")
         raise RuntimeError
     assert store.steps(1) == []
+
+
+def test_a_checkpoint_is_replaced_and_its_weight_is_known(store: Store) -> None:
+    store.save(1, 10, {"w": torch.zeros(10)}, {"n": 1})
+    before = store.weight(1, 10)[0]
+    store.save(1, 10, {"w": torch.ones(100)}, {"n": 2})
+    tensors, meta = store.load(1, 10)
+    assert meta == {"n": 2}
+    assert tensors["w"].sum() == 100
+    assert 0 <= store.weight(1, 10)[0] - before - 360 < 16  # the header is padded
+    assert store.weight(1, 11) == (0, 0.0)
+    assert store.steps(1) == [10]
+
+
+def test_a_folder_inside_a_checkpoint_travels_too(store: Store) -> None:
+    with store.writing(2, 7) as folder:
+        (folder / "loop" / "deep").mkdir(parents=True)
+        (folder / "loop" / "deep" / "file").write_text("here")
+    assert (store.folder(2, 7) / "loop" / "deep" / "file").read_text() == "here"
+    assert not store.folder(2, 8).exists()
+
+
+def test_an_exchange_of_folders_leaves_one_of_them(tmp_path: Path) -> None:
+    # A reader that looks all the time never finds the place empty.
+    script = "import sys, os\nwhile True:\n    os.stat(sys.argv[1] + '/1/10/meta.json')\n"
+    store = Store(tmp_path)
+    store.save(1, 10, {}, {})
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) as reader:
+        for n in range(100):
+            store.save(1, 10, {}, {"n": n})
+        assert reader.poll() is None
+        reader.kill()
+
+
+# Buckets -------------------------------------------------------------------------------------
+
+
+def _bucket() -> tuple[Store, Any, str]:
+    url = f"memory://{uuid.uuid4().hex}/studies"
+    fs, root = fsspec.core.url_to_fs(url)
+    return Store(url), fs, root
+
+
+def test_objects_without_a_manifest_are_no_checkpoint_and_go_with_their_trial() -> None:
+    store, fs, root = _bucket()
+    store.save(1, 10, {"w": torch.zeros(1)}, {})
+    fs.pipe_file(f"{root}/1/20.abc/tensors.safetensors", b"of a writer that was killed")
+    assert store.steps(1) == [10]
+    store.delete(1)
+    assert not fs.exists(f"{root}/1")
+
+
+def test_a_replaced_or_deleted_checkpoint_leaves_no_object_behind() -> None:
+    store, fs, root = _bucket()
+    for n in range(3):
+        store.save(1, 10, {}, {"n": n})
+    assert len(fs.find(f"{root}/1")) == 3  # tensors, meta, manifest
+    store.delete(1, 10)
+    assert fs.find(f"{root}/1") == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "..", "a\\..\\evil"])
+def test_a_manifest_that_reaches_out_of_its_folder_is_refused(name: str) -> None:
+    store, fs, root = _bucket()
+    manifest = {"at": "abc", "written": 0, "files": {name: 4}}
+    fs.pipe_file(f"{root}/1/10.json", json.dumps(manifest).encode())
+    fs.pipe_file(f"{root}/1/10.abc/{name}", b"evil")
+    with pytest.raises(CheckpointError, match="outside of its folder"):
+        store.folder(1, 10)
+    with pytest.raises(CheckpointError, match="outside of its folder"):
+        store.delete(1, 10)
+
+
+def test_a_link_that_leads_out_of_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    store, _, _ = _bucket()
+    (tmp_path / "secret").write_text("secret")
+    with pytest.raises(CheckpointError, match="link that leads out"), store.writing(1, 10) as f:
+        (f / "stolen").symlink_to(tmp_path / "secret")
+    assert store.steps(1) == []
+    with store.writing(1, 10) as folder:
+        (folder / "best").write_text("best")
+        (folder / "last").symlink_to("best")
+    assert (store.folder(1, 10) / "last").read_text() == "best"
+
+
+def test_a_store_that_cannot_be_opened_is_one_line() -> None:
+    with pytest.raises(CheckpointError, match="nosuch://place") as error:
+        Store("nosuch://place")
+    assert "\n" not in str(error.value)
 
 
 _WRITER = """

@@ -21,6 +21,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from automl.buckets import is_url
 from automl.errors import ExecutorError
 from automl.executors import crew
 from automl.executors.broker import redacted
@@ -147,7 +148,8 @@ class Queue:
 
     def submit(self, pack: Pack) -> None:
         """Lay the order down and send its name; when Redis is away, as soon as it is back."""
-        pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
+        if not is_url(pack.checkpoints):
+            pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
         id = _name(pack)
         self._out[id] = _Out(pack, time.monotonic())
         with contextlib.suppress(*Gone, OperationalError):

@@ -72,7 +72,8 @@ def _weights(state: State, folder: Path) -> bytes | None:
     trial = tables.best_run(state, standing) if standing else None
     if trial is None:
         return None
-    store = Store(folder / "checkpoints")
+    assert state.config is not None
+    store = Store(f"{state.config.place or folder}/checkpoints")
     steps = [s for s in store.steps(trial.number) if s == trial.reached]
     path = store.folder(trial.number, steps[-1]) / TENSORS if steps else None
     return without_training_state(path.read_bytes()) if path and path.is_file() else None

@@ -23,6 +23,7 @@ from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
 from automl.search.strategy import Failure, Strategy, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
+from automl.study.keeping import Keeper
 from automl.study.packing import Group, Packer, by_slot, largest_pack, slots_of
 from automl.study.preparing import Listener, Prepared
 from automl.study.state import State, StudyConfig
@@ -55,9 +56,12 @@ class _Driver:
         self.state = prepared.state
         self.journal = prepared.journal
         self.executor = prepared.executor
-        self.store = Store(prepared.folder / "checkpoints")
+        self.store = Store(prepared.checkpoints)
         self.budget = Budget.parse(self.config.budget)
         self.listen = listen
+        self.keeper = Keeper(
+            self.store, prepared.checkpoint_budget, lambda t: listen({"kind": "note", "text": t})
+        )
         self.stop = stop
         self.strategy = _make_strategy(self.config, self.budget)
         fulls = self.budget.search_fulls(self.config)
@@ -72,6 +76,7 @@ class _Driver:
         else:
             _retell(self.strategy, self.journal.events())
             self._record([{"kind": "resume"}])
+            self.keeper.begin(self.state)
             self._hand_out_again(self.state.open.values())
         try:
             finished = self._phase("search") and self._phase("verdict")
@@ -190,7 +195,7 @@ class _Driver:
         slots = [self.state.slots.get(s.trial) for s in segments]
         size = max(slot.size if slot else 1 for slot in slots)
         places = tuple(slot.place if slot else 0 for slot in slots)
-        return Pack(tuple(segments), str(self.store.root), test, size, places, probe)
+        return Pack(tuple(segments), self.store.root, test, size, places, probe)
 
     def _submit(self) -> None:
         while self._ready and self.executor.capacity > 0:
@@ -208,23 +213,8 @@ class _Driver:
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
             self.strategy.tell(segment, told(report, self.state.metric))
-        self._tidy(trial.number, report)
+        self.keeper.ended(self.state, segment)
         self._give_up_if_hopeless(report)
-
-    def _tidy(self, number: int, report: Report) -> None:
-        """Keep the last checkpoint of what may go on or be wanted; the rest is disk."""
-        trial = self.state.trials[number]
-        best = self.state.incumbent()
-        if trial.phase == "search" and trial.status != "waiting" and trial is not best:
-            self.store.delete(number)
-            return
-        if trial is best:
-            for other in self.state.finished():
-                if other is not best:
-                    self.store.delete(other.number)
-        for step in self.store.steps(number):
-            if step < report.reached:
-                self.store.delete(number, step)
 
     def _give_up_if_hopeless(self, report: Report) -> None:
         """A task that fails whatever the recipe ends its study, with the user's own error.
@@ -245,9 +235,7 @@ class _Driver:
 
     def _conclude(self) -> None:
         self._record([{"kind": "verdict", "verdict": judge(self.state).to_json()}])
-        for trial in self.state.search_trials():
-            if trial.status == "waiting":
-                self.store.delete(trial.number)
+        self.keeper.concluded(self.state)
         self._end("done", "")
 
     def _interrupt(self) -> None:

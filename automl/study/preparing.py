@@ -20,12 +20,14 @@ from automl.errors import StudyError, TaskError
 from automl.executors.broker import lease_seconds
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
+from automl.objects import put
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.journal import Journal
+from automl.study.keeping import budget_bytes
 from automl.study.packing import largest_pack
 from automl.study.state import State, StudyConfig, replay
 
@@ -56,6 +58,8 @@ class TuneOptions:
         default=None, repr=False
     )  # Redis of the workers; None: local ones
     queue: str = "cpu"  # of the workers
+    checkpoints: str | None = None  # folder or URL of all studies' checkpoints; None: in `runs`
+    checkpoint_budget: str | None = None  # that they may take: "10g"; None: what is needed
 
 
 @dataclass
@@ -69,6 +73,16 @@ class Prepared:
     executor: Executor
     state: State
     smoke: Report | None  # None when the study goes on
+
+    @property
+    def checkpoints(self) -> str:
+        """Where the study's checkpoints lie, a folder or a URL."""
+        return f"{self.config.place or self.folder}/checkpoints"
+
+    @property
+    def checkpoint_budget(self) -> int | None:
+        text = self.config.checkpoint_budget
+        return None if text is None else budget_bytes(text)
 
     @property
     def resumed(self) -> bool:
@@ -107,12 +121,18 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         url = options.journal or str(folder / "journal.db")
         known = _known(folder, url, name)
         config = _config(options, card, name, crew or executor.workers)
+        if options.checkpoints is not None:
+            config = replace(config, place=f"{options.checkpoints}/{_key(name, url)}")
         if known is not None:
             _check_same(known, config)
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
             state = replay(event for _, event in journal.events())
-            known = replace(known, mlflow=options.mlflow or known.mlflow)
+            known = replace(
+                known,
+                mlflow=options.mlflow or known.mlflow,
+                checkpoint_budget=options.checkpoint_budget or known.checkpoint_budget,
+            )
             executor.stall_seconds = _stall_seconds(known)
             crowd = _executor(executor, options, known, folder, url, listen)
             return Prepared(known, folder, journal, url, crowd, state, None)
@@ -142,6 +162,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
                 "config": config.to_json(),
             }
         )
+        if config.place:
+            put(config.place, "study.json", b"{}")  # a store that refuses does so now
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
@@ -246,10 +268,9 @@ def _executor(
         return local
     from automl.executors.celery import Queue  # as above
 
-    place = journal if "://" in journal else str(Path(journal).absolute())
     queue = Queue(
         options.broker,
-        study=f"{config.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}",
+        study=_key(config.name, journal),
         spec=_anywhere(config.spec),
         card=config.card,
         stall_seconds=local.stall_seconds,
@@ -260,6 +281,12 @@ def _executor(
     )
     local.close()
     return queue
+
+
+def _key(name: str, journal: str) -> str:
+    """The study's name among all that share a server or a store."""
+    place = journal if "://" in journal else str(Path(journal).absolute())
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def _anywhere(spec: TaskSpec) -> TaskSpec:
@@ -308,6 +335,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         workers=workers,
         pack=options.pack,
         mlflow=options.mlflow,
+        checkpoint_budget=options.checkpoint_budget,
     )
 
 
@@ -327,6 +355,12 @@ def _check_same(old: StudyConfig, new: StudyConfig) -> None:
                 f"a study named '{old.name}' exists with {field} {_short(a)}, not {_short(b)}; "
                 f"choose another --name, or remove it with `automl rm {old.name}`"
             )
+    if new.place and new.place != old.place:
+        there = old.place.rpartition("/")[0] or "its own folder"
+        raise StudyError(
+            f"a study named '{old.name}' has its checkpoints in {there}; leave out --checkpoints, "
+            "or choose another --name"
+        )
     for field, what in (("code_fingerprint", "code"), ("data_fingerprint", "data")):
         if getattr(old.card, field) != getattr(new.card, field):
             raise StudyError(

@@ -55,6 +55,8 @@ class StudyConfig:
     full_seconds: float = 0.0  # one full training, estimated by the smoke trial
     pack: str = "off"  # "auto", "off", or how many trials train together
     packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
+    place: str = ""  # folder or URL of checkpoints and code; "": the study's folder
+    checkpoint_budget: str | None = None  # that checkpoints may take, as typed
 
     def to_json(self) -> dict[str, Any]:
         return {

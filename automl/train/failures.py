@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from automl.errors import AutomlError, TaskError
+from automl.errors import AutomlError, CheckpointError, TaskError
 from automl.records import Status
 
 _OWN = Path(__file__).parent.parent  # frames in here are ours
@@ -28,7 +28,8 @@ def failure_of(error: BaseException) -> Failed:
     """The class of a failure and its one line.
 
     Out of memory wherever it was raised; the user's code when it passed through a file of the
-    user's; else a recipe that cannot be trained.
+    user's; a checkpoint that cannot be read or written is tried again; else a recipe that cannot
+    be trained.
     """
     text = " ".join(str(error).split())[:_LENGTH]
     name = type(error).__name__
@@ -36,6 +37,8 @@ def failure_of(error: BaseException) -> Failed:
         return Failed(Status.OUT_OF_MEMORY, text or name)
     if isinstance(error, TaskError):
         return Failed(Status.USER_CODE, text)
+    if isinstance(error, CheckpointError):
+        return Failed(Status.LOST, text)  # no fault of the recipe: a store away, a full disk
     if isinstance(error, AutomlError):
         return Failed(Status.INVALID, text)
     told = f"{name}: {text}" if text else name

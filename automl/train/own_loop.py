@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from automl.checkpoints import META, Store
-from automl.errors import TaskError
+from automl.errors import CheckpointError, TaskError
+from automl.folders import leads_out
 from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.space.ranges import Value
 from automl.tasks.task import LoopTask
@@ -119,13 +120,18 @@ def run_loop(
 
     Raises:
         TaskError: the loop ended without reporting the metric.
+        CheckpointError: what it is to go on from reaches out of its folder.
     """
     card = task.card
     known = _known(segment, store)
     if known is not None:
         return known
-    source = store.folder(*(segment.parent or (segment.trial, segment.start))) / _FOLDER
+    parent = segment.parent or (segment.trial, segment.start)
+    source = store.folder(*parent) / _FOLDER if segment.start > 0 else Path()
     goes_on = segment.start > 0 and card.resumable and source.is_dir()
+    link = leads_out(source) if goes_on else None
+    if link is not None:
+        raise CheckpointError(f"{link.name} in a checkpoint is a link that leads out of it")
     start = segment.start if goes_on else 0
     hearing = _Hearing(segment, card.metric, progress, stop)
     drafts: list[Path] = []

@@ -22,9 +22,9 @@ Main = Callable[[list[str]], int]
 HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "pydantic")
 
 FLAGS = {
-    "tune": "--broker --budget --cmd --device --dry-run --epochs --help --journal --json --metric "
-    "--metric-regex --mlflow --name --pack --queue --quiet --runs --seed --seeds --set --space "
-    "--strategy --target --workers",
+    "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --device --dry-run --epochs "
+    "--help --journal --json --metric --metric-regex --mlflow --name --pack --queue --quiet --runs "
+    "--seed --seeds --set --space --strategy --target --workers",
     "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
     "worker": "--help",
     "worker start": "--broker --devices --help --logs --queue --slots",
