@@ -138,7 +138,7 @@ class Keeper:
             self._once(
                 "budget",
                 f"checkpoints take {_words(total)}, more than --checkpoint-budget "
-                f"{_words(budget)}: all of the {len(self._sizes)} may still be needed",
+                f"{_words(budget)}: all that is left may still be needed",
             )
 
     def _once(self, what: str, text: str) -> None:

@@ -231,7 +231,7 @@ def test_an_unknown_method_is_an_invalid_recipe(tmp_path: Path) -> None:
 
 def test_a_missing_parent_is_said_plainly(tmp_path: Path) -> None:
     (report,) = run(pack(tmp_path, segment(PLAIN, 5, 10)), small_task())
-    assert report.status is Status.INVALID
+    assert report.status is Status.LOST
     assert report.message.startswith("no readable checkpoint in ")
 
 
