@@ -5,7 +5,8 @@
 LCBench (needs onnxruntime: pip install -e '.[bench]'): a surrogate of 52-epoch trainings in
 virtual time. Tables: complete grids, one full training a cell, so samplers alone are compared.
 Our strategies begin with the space's default. "auto+portfolio" (LCBench) is given eight points
-chosen from what 300 random ones reach on the other tasks, never on the task itself.
+learnt, as `--warm-start` learns them, from one study of --experience trainings by `gp` on each of
+the other public tasks, never from the task itself.
 Regret % = 100 (best known - found) / (best known - median of random points); found is the best
 validation score of any evaluation paid for. Intervals are bootstrapped over tasks, 95 %.
 """
@@ -16,7 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from automl.executors.simulated import Simulated
 from automl.recipe import Recipe
 from automl.records import Pack
-from automl.search.complementary import complementary
+from automl.search.learnt import Experience, learnt
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.ranges import Choice, Float, Int, Range
 from automl.space.tree import Point, Space
@@ -58,11 +59,8 @@ class Problem:
         return {"val/score": float(scores[step - 1])}, float(seconds[step - 1])
 
 
-def lcbench(data: Path, task: str, others: Sequence[str] = ()) -> Problem:
-    """One task of YAHPO's LCBench surrogate; best known from a search of its own.
-
-    The portfolio is learnt on `others`.
-    """
+def lcbench(data: Path, task: str) -> Problem:
+    """One task of YAHPO's LCBench surrogate; best known from a search of its own."""
     import onnxruntime  # an extra of its own
 
     meta = json.loads((data / "lcbench/meta.json").read_text())
@@ -76,10 +74,10 @@ def lcbench(data: Path, task: str, others: Sequence[str] = ()) -> Problem:
     space = Space(ranges)
     names = meta["cont_names"][1:]
 
-    def predict(points: Sequence[Point], epochs: Iterable[int], on: str = task) -> np.ndarray:
+    def predict(points: Sequence[Point], epochs: Iterable[int]) -> np.ndarray:
         rows = [[e, *(p[n] for n in names)] for p in points for e in epochs]
         cont = np.array(rows, dtype=np.float32)
-        cat = np.full((len(rows), 1), meta["tasks"][on], dtype=np.int32)
+        cat = np.full((len(rows), 1), meta["tasks"][task], dtype=np.int32)
         found: np.ndarray = net.run(None, {"x_cat": cat, "x_cont": cont})[0]
         return found
 
@@ -93,15 +91,23 @@ def lcbench(data: Path, task: str, others: Sequence[str] = ()) -> Problem:
         return known[key]
 
     scores, best = _reference(space, lambda points: predict(points, (52,))[:, 1])
-    portfolio: list[Point] = []
-    if others:
-        points: list[Point] = [space.sample(np.random.default_rng([1, i])) for i in range(300)]
-        regrets = np.empty((len(points), len(others)))
-        for t, other in enumerate(others):
-            found = predict(points, (52,), other)[:, 1]
-            regrets[:, t] = (found.max() - found) / (found.max() - np.median(found))
-        portfolio = [points[i] for i in complementary(regrets, 8)]
-    return Problem(f"lcbench {task}", space, 52, curve, best, float(np.median(scores)), portfolio)
+    return Problem(f"lcbench {task}", space, 52, curve, best, float(np.median(scores)))
+
+
+def experience(problem: Problem, trainings: int) -> Experience:
+    """What a study of `trainings` full ones by our process leaves behind."""
+    strategy = make_strategy(
+        "gp", problem.space, fidelity=(52, 52, 3), direction="maximize", seed=4321
+    )
+    points: list[Point] = []
+    losses: list[float] = []
+    for _ in range(trainings):
+        (segment,) = strategy.ask(1)
+        score = float(problem.curve(segment.recipe.point)[0][-1])
+        strategy.tell(segment, {52: score})
+        points.append(segment.recipe.point)
+        losses.append(-score)
+    return Experience(points, losses, [1.0] * trainings)
 
 
 def _reference(
@@ -220,13 +226,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--strategies", nargs="+", default=["random", "tpe", "asha", "auto"])
+    parser.add_argument("--experience", type=int, default=40, help="trainings of each other task")
     parser.add_argument("--tasks", nargs="+", help="only these of them")
     args = parser.parse_args()
+
+    elsewhere: dict[str, Experience] = {}
+    if any(name.endswith("+portfolio") for name in args.strategies):
+        for task in json.loads((args.data / "lcbench/meta.json").read_text())["tasks"]:
+            elsewhere[task] = experience(lcbench(args.data, task), args.experience)
 
     def make(task: str) -> Problem:
         if args.on == "tables":
             return table(args.data, task)
-        return lcbench(args.data, task, [t for t in TASKS if t != task])
+        problem = lcbench(args.data, task)
+        others = [known for other, known in elsewhere.items() if other != task]
+        return replace(problem, portfolio=learnt(problem.space, others))
 
     known_tasks = TASKS if args.on == "lcbench" else TABLES
     tasks = [t for t in known_tasks if not args.tasks or t in args.tasks]

@@ -5,8 +5,9 @@
                   allows run to the end, the others start under the rungs
     from there    our GP; where the space is crowded, in turn with a variation of the best trials
 
-In a space of few dimensions every trial runs to its end: on recorded trainings the GP learnt more
-from whole trainings than from three times as many that were stopped. In a crowded one, where a few
+In a space of few dimensions every trial runs to its end, and the model sees ends only: on recorded
+trainings it learnt more from whole trainings than from three times as many that were stopped. What
+the portfolio shows it need not be scattered for again. In a crowded space, where a few
 dozen trials cannot cover what there is, one in seven does, and the others go under cautious ASHA;
 those that are never stopped are the insurance against tasks whose early losses mislead, and the
 only ones that show it. What was tried beside it, with its numbers: docs/search.md.
@@ -23,6 +24,8 @@ from automl.space.tree import Point, Space
 
 _PORTFOLIO_SHARE = 0.2  # of the budget
 _FULL_EVERY = 7
+_STARTUP = 8  # points that the model sees before it proposes, the portfolio's among them
+_SCATTERED = 2  # of these at least
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 _CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
 
@@ -41,12 +44,14 @@ class AutoSampler:
     ) -> None:
         """`rungs`: shares of a full training at which trials are compared, the last one 1."""
         self._crowded = len(space) >= _CROWDED
-        first_rung = rungs[0]
-        self._model = GpSampler(space, seed=seed, rungs=rungs)
-        self._near = NeighbourSampler(space, seed=seed)
+        if not self._crowded:
+            rungs = (1.0,)
         share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
-        self._portfolio = list(portfolio)[: int(share / first_rung)]
-        self._full = _affordable(share, len(self._portfolio), first_rung)
+        self._portfolio = list(portfolio)[: max(int(share / rungs[0]), 1)]
+        self._full = _affordable(share, len(self._portfolio), rungs[0])
+        startup = max(_STARTUP - len(self._portfolio), _SCATTERED)
+        self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
+        self._near = NeighbourSampler(space, seed=seed)
         self._suggested = 0
 
     def suggest(self, trial: int) -> Suggestion:

@@ -5,7 +5,8 @@ at twenty trainings. These are written down by hand, from what the methods' pape
 practice recommend, and differ in what matters: optimizer, schedule, averaging, augmentation.
 
 An entry names stages and hyperparameters as a recipe does. A tuple lists options, the first that
-the space has counts; what the space lacks altogether is left out, and the default stands.
+the space has counts; what the space lacks is left out, and the default stands. An entry whose
+optimizer the space lacks is no entry: what is left of it is not what was known to be good.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ ENTRIES: tuple[Mapping[str, Value | tuple[Value, ...]], ...] = (
 def portfolio(space: Space) -> list[dict[str, Value]]:
     """The entries as points of `space`, best bets first; none is the default or comes twice.
 
-    Empty for a space that has none of the names.
+    Empty for a space without a choice of optimizers.
     """
     seen = [space.default()]
     for entry in ENTRIES:
@@ -100,6 +101,6 @@ def portfolio(space: Space) -> list[dict[str, Value]]:
                 if name in space and name not in wanted and space[name].range.contains(option):
                     wanted[name] = option
         point = space.complete(wanted)
-        if point not in seen:
+        if wanted.get("optimizer") == entry["optimizer"] and point not in seen:
             seen.append(point)
     return seen[1:]

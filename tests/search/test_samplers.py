@@ -116,11 +116,11 @@ def test_a_space_of_other_names_has_no_portfolio() -> None:
 
 
 @pytest.mark.parametrize("budget", [3.0, 10.0, 50.0])
-def test_the_portfolio_may_cost_a_fifth_of_the_budget(budget: float) -> None:
+def test_the_portfolio_may_cost_a_fifth_of_the_budget_or_one_training(budget: float) -> None:
     strategy = make("auto", budget=budget)
     entries = [s for s in strategy.ask(15) if strategy.label(s.trial) == "portfolio"]
     assert entries
-    assert sum(s.stop for s in entries) <= 0.2 * budget * STEPS
+    assert sum(s.stop for s in entries) <= max(0.2 * budget, 1) * STEPS
     assert [s.trial for s in entries] == list(range(1, len(entries) + 1))
 
 

@@ -135,8 +135,8 @@ class GpSampler:
         trials = self._shown()
         losses = [(t, share, loss) for t in trials for share, loss in self._losses[t].items()]
         x = np.array([self._rows[t] for t, _, _ in losses])
-        s = np.array([self._place(share) for _, share, _ in losses])
-        y = _flattened(np.array([loss for _, _, loss in losses]), s)
+        s = places(np.array([share for _, share, _ in losses]), self._low)
+        y = flattened(np.array([loss for _, _, loss in losses]), s)
         seen = sum(map(len, self._losses.values()))
         if self._theta is None or seen >= self._fitted + max(4, self._fitted // 8):
             self._theta, self._fitted = fit(x, s, y, self._theta), seen
@@ -162,13 +162,18 @@ class GpSampler:
         picks = np.linspace(0, len(rest) - 1, _KEPT - _BEST).round().astype(int)
         return ranked[:_BEST] + [rest[i] for i in picks.tolist()]
 
-    def _place(self, share: float) -> float:
-        """0 at the first rung, 1 at the end, on a log scale."""
-        return 1.0 if self._low >= 1 else 1 - math.log(share) / math.log(self._low)
+
+def places(shares: np.ndarray, low: float) -> np.ndarray:
+    """Shares of a full training on a log scale: 0 at the first rung, `low`, and 1 at the end."""
+    out: np.ndarray = np.ones(len(shares)) if low >= 1 else 1 - np.log(shares) / math.log(low)
+    return out
 
 
-def _flattened(y: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Losses about 0 with a spread about 1, the bad half on a log scale; infinity: the worst."""
+def flattened(y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Losses at places `s`, about 0 with a spread about 1; bad ones on a log scale.
+
+    Infinity counts as the worst that was seen.
+    """
     finite = np.isfinite(y)
     if not finite.any():
         return np.zeros(len(y))
