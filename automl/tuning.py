@@ -52,6 +52,7 @@ def tune(
     workers: int | None = None,
     seed: int = 0,
     pack: str = "auto",
+    warm_start: Sequence[str] = (),
     cmd: str | None = None,
     metric_regex: str | None = None,
     device: str = "auto",
@@ -83,6 +84,7 @@ def tune(
         workers: processes that train; None: one a core, or one a GPU.
         seed: of the search.
         pack: "auto", "off", or how many trials of one structure train as one program.
+        warm_start: earlier studies, by name, whose good points this one begins with.
         cmd: a command line with {placeholders}, instead of `task`.
         metric_regex: finds the metric in what `cmd` prints.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -120,6 +122,7 @@ def tune(
         workers=workers,
         seed=seed,
         pack=pack,
+        warm_start=tuple(warm_start),
         runs=Path(runs),
         journal=journal,
         mlflow=mlflow,
@@ -182,6 +185,7 @@ def checked(
     workers: int | None,
     seed: int,
     pack: str,
+    warm_start: tuple[str, ...] = (),
     runs: Path,
     journal: str | None,
     mlflow: str | None,
@@ -218,6 +222,8 @@ def checked(
     if strategy not in strategies():
         near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
         raise StrategyError(f"no strategy named '{strategy}'{near}")
+    if warm_start and strategy != "auto":
+        raise StrategyError(f"--warm-start is for the strategy auto, not for {strategy}")
     spec = TaskSpec(
         source=command or task or "",
         command=command is not None,
@@ -238,6 +244,7 @@ def checked(
         workers=workers,
         seed=seed,
         pack=pack,
+        warm_start=warm_start,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

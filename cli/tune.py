@@ -19,6 +19,7 @@ from .options import (
     StudyName,
     space_names,
     strategy_names,
+    study_names,
 )
 
 _DEFAULT_BUDGET = "40full"  # as automl.tuning says, which --help need not load
@@ -116,6 +117,15 @@ def tune(
             show_default=True,
         ),
     ] = "auto",
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--warm-start",
+            metavar="NAME",
+            help="Begin with what an earlier study found. May be given several times.",
+            autocompletion=study_names,
+        ),
+    ] = None,
     cmd: Annotated[
         str | None,
         typer.Option(
@@ -185,6 +195,7 @@ def tune(
         workers=workers,
         seed=seed,
         pack=pack,
+        warm_start=tuple(warm_start or ()),
         runs=runs,
         journal=journal,
         mlflow=mlflow,

@@ -290,6 +290,7 @@ def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
         seed=config.seed,
         workers=config.workers,
         budget=budget.search_fulls(config),
+        portfolio=config.portfolio,
     )
 
 

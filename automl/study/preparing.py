@@ -24,12 +24,13 @@ from automl.objects import put
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.search.strategy import default_fidelity, make_strategy
-from automl.space.tree import Space
+from automl.space.tree import Point, Space
 from automl.study.budget import Budget
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.packing import largest_pack
 from automl.study.state import State, StudyConfig, replay
+from automl.study.warm_start import starting_points
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -51,6 +52,7 @@ class TuneOptions:
     workers: int | None = None  # None: one a core, or one a GPU
     seed: int = 0
     pack: str = "auto"  # "auto", "off", or how many trials train together
+    warm_start: tuple[str, ...] = ()  # earlier studies to begin from, by name
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
     mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
@@ -136,6 +138,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             executor.stall_seconds = _stall_seconds(known)
             crowd = _executor(executor, options, known, folder, url, listen)
             return Prepared(known, folder, journal, url, crowd, state, None)
+        if options.warm_start:
+            config = replace(config, portfolio=_learnt(options, card))
         smoke = _smoke(executor, config, staging)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
         largest = largest_pack(config, budget.search_fulls(config))
@@ -152,6 +156,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             seed=config.seed,
             workers=config.workers,
             budget=budget.search_fulls(config),
+            portfolio=config.portfolio,
         )
         listen(
             {
@@ -203,6 +208,7 @@ def resume(
         workers=workers or (None if broker else config.workers),
         seed=config.seed,
         pack=config.pack,
+        warm_start=config.warm_start,
         runs=runs,
         journal=journal,
         mlflow=mlflow,
@@ -336,7 +342,16 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         pack=options.pack,
         mlflow=options.mlflow,
         checkpoint_budget=options.checkpoint_budget,
+        warm_start=options.warm_start,
     )
+
+
+def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
+    """What the earlier studies that the options name know of this task's space."""
+    earlier = [
+        saved_state(name, runs=options.runs, journal=options.journal) for name in options.warm_start
+    ]
+    return tuple(starting_points(Space.from_json(card.space), earlier))
 
 
 def _check_same(old: StudyConfig, new: StudyConfig) -> None:
@@ -345,7 +360,7 @@ def _check_same(old: StudyConfig, new: StudyConfig) -> None:
     Raises:
         StudyError: naming the first setting that differs.
     """
-    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack")
+    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack", "warm_start")
     for field in fields:
         a, b = getattr(old, field), getattr(new, field)
         if field == "spec" and a != b:

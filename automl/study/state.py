@@ -31,6 +31,7 @@ from automl.records import (
     TaskCard,
     TaskSpec,
 )
+from automl.space.ranges import Value
 from automl.space.tree import Space
 
 Event = Mapping[str, Any]  # {"kind": ..., "at": ..., ...}
@@ -57,6 +58,8 @@ class StudyConfig:
     packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
     place: str = ""  # folder or URL of checkpoints and code; "": the study's folder
     checkpoint_budget: str | None = None  # that checkpoints may take, as typed
+    warm_start: tuple[str, ...] = ()  # earlier studies, by name
+    portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -69,7 +72,7 @@ class StudyConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
         low, high, eta = data["fidelity"]
-        packing = data.get("packing")
+        packing, learnt = data.get("packing"), data.get("portfolio")
         return cls(
             **{
                 **data,
@@ -77,6 +80,8 @@ class StudyConfig:
                 "card": TaskCard.from_json(data["card"]),
                 "fidelity": (low, high, eta),
                 "budget": tuple(data["budget"]),
+                "warm_start": tuple(data.get("warm_start", ())),
+                "portfolio": None if learnt is None else tuple(learnt),
                 "packing": None if packing is None else Packing.from_json(packing),
             }
         )

@@ -24,7 +24,7 @@ HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "
 FLAGS = {
     "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --device --dry-run --epochs "
     "--help --journal --json --metric --metric-regex --mlflow --name --pack --queue --quiet --runs "
-    "--seed --seeds --set --space --strategy --target --workers",
+    "--seed --seeds --set --space --strategy --target --warm-start --workers",
     "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
     "worker": "--help",
     "worker start": "--broker --devices --help --logs --queue --slots",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,3 +245,27 @@ def test_a_loop_of_ones_own_has_no_packs_to_measure(place: Path) -> None:
     refused = _run("bench", "packs", "loop.py")
     assert refused.returncode == 2
     assert "trains itself: its trials cannot be packed" in refused.stderr
+
+
+def test_a_study_begins_where_an_earlier_one_ended(place: Path) -> None:
+    first = _points(
+        _run(*TINY, "--budget", "6trials", "--mlflow", "off", "--name", "one", "--json")
+    )
+    second = [*TINY, "--budget", "4trials", "--mlflow", "off", "--name", "two"]
+    again = _points(_run(*second, "--warm-start", "one", "--json"))
+    assert again[0] == first[0]  # the baseline
+    assert again[1] in first[1:]
+    shutil.rmtree(place / "runs" / "one")
+    same = _run(*second, "--warm-start", "one")  # ended; it does not need the earlier one
+    assert same.returncode in (0, 3), same.stderr
+    other = _run(*second)
+    assert other.returncode == 2
+    assert "exists with warm_start one, not nothing" in other.stderr
+
+
+def _points(done: subprocess.CompletedProcess[str]) -> list[object]:
+    """Points of the search's trials, in order."""
+    assert done.returncode in (0, 3), done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    asked = [e for e in events if e["kind"] == "ask" and e["phase"] == "search"]
+    return [e["segment"]["recipe"]["point"] for e in asked if e["segment"]["start"] == 0]

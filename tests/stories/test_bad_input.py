@@ -130,6 +130,10 @@ OPENED: dict[str, tuple[Make, list[str], str]] = {
         space("[space]\noptimizer = ['adamww']\n"), ["digits", "--space", "space.toml"],
         "nearest: 'adamw'",
     ),
+    "no earlier study": (nothing, ["digits", "--warm-start", "nope"], "no study named 'nope'"),
+    "a warm start that is not used": (
+        nothing, ["digits", "--warm-start", "one", "--strategy", "tpe"], "for the strategy auto",
+    ),
     "range upside down": (
         nothing, ["digits", "--set", "optimizer.adamw.lr=1e-1..1e-3"], "above high",
     ),
