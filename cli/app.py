@@ -38,6 +38,8 @@ COMMANDS = {
     "show": Entry("Look", "studies:show", "Show a study, or one of its trials."),
     "best": Entry("Look", "studies:best", "Print the best recipe of a study."),
     "report": Entry("Look", "studies:report", "Write the report of a study, one HTML page."),
+    "explain": Entry("Look", "insight:explain", "Explain what a study found."),
+    "compare": Entry("Look", "insight:compare", "Set studies of one task beside each other."),
     "ui": Entry("Look", "ui:ui", "Open all trials in MLflow's web pages."),
     "cite": Entry("Look", "cite:cite", "Print the papers behind the best recipe of a study."),
     "methods": Entry("Know", "methods:methods", "List the methods, or explain one."),

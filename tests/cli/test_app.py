@@ -36,6 +36,8 @@ FLAGS = {
     "show": "--help --journal --runs",
     "best": "--help --journal --json --runs",
     "report": "--help --journal --open --runs",
+    "explain": "--help --journal --runs",
+    "compare": "--help --journal --runs",
     "ui": "--help --port --runs",
     "cite": "--bibtex --help --journal --runs",
     "methods": "--help",
@@ -84,7 +86,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     groups.pop("Options")
     assert groups == {
         "Search": ["tune", "resume", "train", "worker"],
-        "Look": ["ls", "show", "best", "report", "ui", "cite"],
+        "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],
     }

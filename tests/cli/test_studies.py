@@ -169,6 +169,19 @@ def test_report_prints_where_the_page_lies(main: Main, runs: Path, capsys: Out) 
     assert "<html" in page.read_text()
 
 
+def test_two_studies_are_set_beside_each_other(main: Main, runs: Path, capsys: Out) -> None:
+    assert main(["compare", "done", "killed"]) == 0
+    said = capsys.readouterr().out
+    assert "against digits: cannot be compared: one of them has no fresh seeds" in said
+    assert main(["compare", "done"]) == 2
+    assert "'done' alone: compare two studies or more" in capsys.readouterr().err
+
+
+def test_a_study_is_explained_while_it_has_no_verdict(main: Main, runs: Path, capsys: Out) -> None:
+    assert main(["explain", "killed"]) == 0
+    assert "How the best was found:" in capsys.readouterr().out
+
+
 def test_rm_needs_a_yes_where_nobody_can_be_asked(main: Main, runs: Path, capsys: Out) -> None:
     assert main(["rm", "done"]) == 2
     assert "automl rm done --yes" in capsys.readouterr().err
