@@ -3,7 +3,7 @@
     claim -> warm process trains, lease renewed -> commit
              lease lost: the process stops, its work is dropped
              worker leaves: checkpoint, release
-             process dies or hangs: LOST or TIMEOUT is committed, the next order gets a new process
+             process dies or is overdue: LOST or TIMEOUT is committed, the next gets a new process
 
 Redis may be away for as long as it likes: training goes on and the commit waits.
 """
@@ -23,9 +23,10 @@ from automl.executors.warm import Warm
 from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
 
 from . import registry
+from .keeping import Keeper
 
 _SAVING_SECONDS = 25.0  # to write a checkpoint before this worker leaves
-_RENEW_SECONDS = 0.5  # also the delay of a cancellation
+_LOOK_SECONDS = 0.25  # between looks at the lease and the clock while nothing is heard
 _AGAIN_SECONDS = 0.5  # between tries to reach a server that is away
 _ORDERS = 500  # that one process trains before it is replaced, whatever it leaks
 
@@ -57,19 +58,23 @@ class Supervisor:
 
     def train(self, study: str, id: str) -> None:
         """Train the order if nobody else does; returns when it is settled."""
-        task = self._reach(lambda: Leases(self._client, study).task())
-        if not task or self._leaving:
+        if self._leaving:
             return  # the driver sends the name again
-        leases = Leases(self._client, study, seconds=task["lease_seconds"])
+        leases = Leases(self._client, study)
         lease = self._reach(lambda: leases.claim(id, self._owner))
         if lease is None:
             return
         pack = Pack.from_json(lease.order)
         registry.note(self._client, self._owner, **crew.occupied(study, pack))
         try:
-            self._settle(leases, lease, task)
+            self._settle(leases, lease, pack)
         finally:
             self._idle()
+
+    def abandon(self) -> None:
+        """Drop what is being trained: its lease runs out, and the order comes back."""
+        if self._warm is not None and self._warm.pack is not None:
+            self._replace("given up")
 
     # ----------------------------------------------------------------------------------------
 
@@ -77,64 +82,64 @@ class Supervisor:
         counts = {"done": self._done, "failed": self._failed}
         registry.note(self._client, self._owner, **crew.IDLE, **counts)
 
-    def _settle(self, leases: Leases, lease: Lease, task: Mapping[str, Any]) -> None:
-        reports = self._trained_reports(leases, lease, task)
+    def _settle(self, leases: Leases, lease: Lease, pack: Pack) -> None:
+        with Keeper(leases, lease) as keeper:
+            reports = self._trained_reports(keeper, lease.task, pack)
         if reports is None:
+            if not keeper.lost:
+                self._reach(lambda: leases.release(lease))
             return
         if self._leaving and any(r.status is Status.STOPPED for r in reports):
             self._reach(lambda: leases.release(lease))
         else:
-            self._reach(lambda: leases.commit(lease, [r.to_json() for r in reports]))
+            told = [r.to_json() for r in reports]
+            self._reach(lambda: leases.commit(lease, told, keeper.untold))
         for report in reports:
             self._failed += report.status in FAILURES
             self._done += report.status not in (*FAILURES, Status.STOPPED)
 
     def _trained_reports(
-        self, leases: Leases, lease: Lease, task: Mapping[str, Any]
+        self, keeper: Keeper, task: Mapping[str, Any], pack: Pack
     ) -> list[Report] | None:
-        """What the order brought; None when the lease was lost meanwhile."""
+        """What the order brought; None when it was lost meanwhile, or could not be saved."""
         warm = self._process(TaskSpec.from_json(task["spec"]))
-        pack = Pack.from_json(lease.order)
         warm.train(pack)
-        stall: float = task["stall_seconds"]
-        renewed = time.monotonic()
+        limits = {k: float(task[k]) for k in ("stall_seconds", "deadline_seconds")}
         leave_by: float | None = None
         reports: list[Report] = []
+        stopping: set[int] = set()
         checked = False
         while len(reports) < len(pack.segments):
-            ready, _, _ = select.select([warm.news], [], [], _RENEW_SECONDS)
+            ready, _, _ = select.select([warm.news], [], [], _LOOK_SECONDS)
             news = warm.read() if ready else []
             if news is None or (not ready and warm.process.poll() is not None):
-                return self._replace(Status.LOST, stall)
+                return self._replace()
             for one in news:
                 if isinstance(one, Progress):
-                    self._try(lambda p=one: leases.tell(p.to_json()))  # type: ignore[misc]
+                    keeper.tell(one.to_json())
                 else:
                     reports.append(one)
             if warm.card is not None and not checked:
                 checked = True
                 refusal = self._refusal(warm, task, pack)
                 if refusal:
-                    self._replace(Status.LOST, stall)
+                    self._replace()
                     return refusal
-            if warm.stalled(stall):
-                return self._replace(Status.TIMEOUT, stall)
-            if self._leaving and leave_by is None:
-                leave_by = time.monotonic() + _SAVING_SECONDS
-                for segment in pack.segments:
-                    warm.cancel(segment.trial)
-            if leave_by is not None and time.monotonic() > leave_by:
-                self._replace(Status.TIMEOUT, stall)
-                self._reach(lambda: leases.release(lease))
+            if overdue := warm.overdue(**limits):
+                return self._replace(overdue)
+            if keeper.lost:
+                self._replace("its lease is another's")  # no checkpoint of a stale holder
                 return None
-            if time.monotonic() - renewed > _RENEW_SECONDS:
-                renewed = time.monotonic()
-                cancelled = self._try(lambda: leases.renew(lease), away=set())
-                if cancelled is None:
-                    self._replace(Status.TIMEOUT, stall)  # no checkpoint of a stale holder
-                    return None
-                for trial in cancelled:
-                    warm.cancel(trial)
+            wanted = set(keeper.cancelled)
+            if self._leaving:
+                leave_by = leave_by or time.monotonic() + _SAVING_SECONDS
+                wanted |= {s.trial for s in pack.segments}
+            for trial in wanted - stopping:
+                warm.cancel(trial)
+            stopping |= wanted
+            if leave_by is not None and time.monotonic() > leave_by:
+                self._replace("did not save itself in time")
+                return None
         return reports
 
     def _refusal(self, warm: Warm, task: Mapping[str, Any], pack: Pack) -> list[Report]:
@@ -168,12 +173,12 @@ class Supervisor:
         self._warm = Warm(spec, self._log, environment=self._environment)
         return self._warm
 
-    def _replace(self, status: Status, stall: float) -> list[Report]:
-        """End the process; the next order starts a new one."""
+    def _replace(self, overdue: str = "") -> list[Report]:
+        """End the process, at once if it is overdue; the next order starts a new one."""
         assert self._warm is not None
         warm, self._warm = self._warm, None
-        warm.end(now=status is Status.TIMEOUT)
-        return warm.lost(status, stall)
+        warm.end(now=bool(overdue))
+        return warm.lost(overdue)
 
     def _reach(self, call: Callable[[], T]) -> T:
         """The answer, however long the server is away."""
@@ -182,10 +187,3 @@ class Supervisor:
                 return call()
             except Gone:
                 time.sleep(_AGAIN_SECONDS)
-
-    def _try(self, call: Callable[[], T], away: Any = None) -> Any:
-        """The answer, or `away` while the server is."""
-        try:
-            return call()
-        except Gone:
-            return away

@@ -1,8 +1,8 @@
 """Workers elsewhere: Celery carries an order's name, Redis holds the order and its lease.
 
-What was submitted comes back once: as the reports that its holder committed, or as LOST when the
-lease ran out. A message is only a hint. It may come twice, and the lease refuses the second; it
-may be lost, and is sent again when its order waits while the queue is empty. While Redis is away
+What was submitted comes back once: as the reports that its holder committed, or as LOST when its
+lease ran out again and again. A message is only a hint. It may come twice, and the lease refuses
+the second; it may be lost, and is sent again when its order waits for long. While Redis is away
 nothing is known to be lost: workers train on, and the sweep for dead leases waits one lease's
 length after Redis has come back.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -79,7 +80,8 @@ class _Out:
     """A pack that is out."""
 
     pack: Pack
-    sent: float
+    sent: float = -math.inf  # when its name was last sent
+    again: int = 0  # times that it was sent though others may lie in the queue before it
     cancelled: frozenset[int] = frozenset()
 
 
@@ -105,6 +107,7 @@ class Queue:
         spec: TaskSpec,
         card: TaskCard,
         stall_seconds: float,
+        deadline_seconds: float = math.inf,
         queue: str = "cpu",
         workers: int = 0,
         lease_seconds: float = LEASE_SECONDS,
@@ -128,6 +131,7 @@ class Queue:
             "code": card.code_fingerprint,
             "data": card.data_fingerprint,
             "stall_seconds": stall_seconds,
+            "deadline_seconds": deadline_seconds,
             "lease_seconds": lease_seconds,
         }
         try:
@@ -151,7 +155,7 @@ class Queue:
         if not is_url(pack.checkpoints):
             pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
         id = _name(pack)
-        self._out[id] = _Out(pack, time.monotonic())
+        self._out[id] = _Out(pack)
         with contextlib.suppress(*Gone, OperationalError):
             self._lay(id)
 
@@ -221,17 +225,24 @@ class Queue:
         self._send(id)
 
     def _send(self, id: str) -> None:
-        self._out[id].sent = time.monotonic()
         self._app.send_task(
             TASK, [self._leases.study, id], queue=self.queue, retry=False, ignore_result=True
         )
+        self._out[id].sent = time.monotonic()
 
     def _send_again(self) -> None:
-        """Send the names of orders that wait though no message for them can be left."""
-        late = time.monotonic() - self._leases.seconds
-        old = [id for id, out in self._out.items() if out.sent < late]
-        if old and not self._client.llen(self.queue):
-            for id in self._leases.waiting(old):
+        """Send the names of orders that wait though no message for them may be left.
+
+        None can be in an empty queue. In one that others keep full, after a time that doubles.
+        """
+        now, lease = time.monotonic(), self._leases.seconds
+        old = {id: out for id, out in self._out.items() if out.sent < now - lease}
+        if not old:
+            return
+        full = self._client.llen(self.queue) > 0
+        for id in self._leases.waiting(old):
+            if not full or old[id].sent < now - lease * 2 ** old[id].again:
+                old[id].again += full
                 self._send(id)
 
     def _came(self, entry: Entry) -> Iterator[Report]:

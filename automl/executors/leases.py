@@ -1,11 +1,12 @@
 """Who trains what: packs, leases and reports in Redis, decided by Lua on the server's clock.
 
     put      the driver lays down an order           waiting
-    claim    a worker takes it for `seconds`          waiting -> leased, with a token of its own
+    claim    a worker takes it for a while            waiting -> leased, with a token of its own
     renew    and says that it is still there          hears which trials are cancelled
     commit   and brings the reports                   leased -> gone, reports in the stream
     release  or gives it back                         leased -> waiting, "handed" in the stream
-    sweep    the driver ends leases that ran out      leased -> gone, "lost" in the stream
+    sweep    the driver ends leases that ran out      leased -> waiting, "handed"; the third time
+                                                      leased -> gone, "lost" in the stream
 
 Every step but `put` and `claim` needs the token of the present holder. A token is a count of the
 claims (the fence) and a word of the claimer's own: a server that lost its last second after a
@@ -14,7 +15,7 @@ once, whatever is killed, frozen or delivered twice; a holder that is refused dr
 
 Keys, all below `automl:STUDY:`
     task            what workers open, JSON
-    order:ID        hash: order, fence, token, owner, cancel
+    order:ID        hash: order, fence, token, owner, cancel, lapses
     leases          sorted set: ID by the end of its lease, server's milliseconds
     reports         stream: committed reports, "lost", "handed"
     progress        stream, bounded: evaluations of running trials
@@ -35,7 +36,15 @@ _PROGRESS_ENTRIES = 10_000  # kept for a driver that is slow or away
 _SOCKET_SECONDS = 5.0
 _BLOCK_SECONDS = 2.0  # below the socket's own limit
 
-Gone = (redis.ConnectionError, redis.TimeoutError)  # the server is away; it may come back
+# The server is away, full, or someone's replica for a moment; it may come back.
+Gone = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+
+_LAPSES = 3  # leases of one order that may run out until it is lost: machines and networks fail too
 
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
@@ -55,8 +64,10 @@ local held = redis.call('HGET', KEYS[1], 'token')
 if held and not string.find(held, ARGV[2], 1, true) then return nil end
 local token = held or (redis.call('HINCRBY', KEYS[1], 'fence', 1) .. ':' .. ARGV[2])
 redis.call('HSET', KEYS[1], 'token', token, 'owner', ARGV[3])
-redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[1])
-return {token, order}
+local task = redis.call('GET', KEYS[3]) or '{}'
+local seconds = cjson.decode(task).lease_seconds or tonumber(ARGV[4])
+redis.call('ZADD', KEYS[2], now + math.floor(seconds * 1000), ARGV[1])
+return {token, order, task}
 """
 )
 
@@ -71,6 +82,9 @@ return redis.call('HGET', KEYS[1], 'cancel') or ''
 
 _COMMIT = """
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
+for n = 5, #ARGV do
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[4], '*', 'data', ARGV[n])
+end
 redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', 'reports', 'data', ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('DEL', KEYS[1])
@@ -96,10 +110,18 @@ _SWEEP = (
 local late = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
 for _, id in ipairs(late) do
   local key = ARGV[1] .. id
-  local owner = redis.call('HGET', key, 'owner') or ''
-  redis.call('XADD', KEYS[2], '*', 'id', id, 'kind', 'lost', 'data', owner)
+  local owner = redis.call('HGET', key, 'owner')
   redis.call('ZREM', KEYS[1], id)
-  redis.call('DEL', key)
+  if owner then
+    local kind = 'handed'
+    if redis.call('HINCRBY', key, 'lapses', 1) < tonumber(ARGV[2]) then
+      redis.call('HDEL', key, 'token', 'owner')
+    else
+      kind = 'lost'
+      redis.call('DEL', key)
+    end
+    redis.call('XADD', KEYS[2], '*', 'id', id, 'kind', kind, 'data', owner)
+  end
 end
 return #late
 """
@@ -113,6 +135,7 @@ class Lease:
     id: str
     token: str
     order: Mapping[str, Any]
+    task: Mapping[str, Any]  # what must be open to train it
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,33 +178,45 @@ class Leases:
     def claim(self, id: str, owner: str) -> Lease | None:
         """Take the order; None when it is held, committed or withdrawn."""
         word = uuid.uuid4().hex
-        keys, length = [self._key(id), self._leases], round(self.seconds * 1000)
-        answer = self._claim(keys=keys, args=[id, word, owner, length])
-        return None if answer is None else Lease(id, answer[0], json.loads(answer[1]))
+        keys = [self._key(id), self._leases, self._task]
+        answer = self._claim(keys=keys, args=[id, word, owner, self.seconds])
+        if answer is None:
+            return None
+        return Lease(id, answer[0], json.loads(answer[1]), json.loads(answer[2]))
 
     def renew(self, lease: Lease) -> set[int] | None:
         """Trials that are cancelled; None when the lease is another's, or nobody's."""
-        keys, length = [self._key(lease.id), self._leases], round(self.seconds * 1000)
+        seconds = lease.task.get("lease_seconds", self.seconds)
+        keys, length = [self._key(lease.id), self._leases], round(seconds * 1000)
         answer = self._renew(keys=keys, args=[lease.id, lease.token, length])
         return None if answer is None else {int(n) for n in str(answer).split()}
 
-    def commit(self, lease: Lease, reports: list[dict[str, Any]]) -> bool:
-        """Bring the reports; False when the lease was lost, and they count for nothing."""
-        data = json.dumps(reports)
-        return bool(self._commit(keys=self._keys(lease.id), args=[lease.id, lease.token, data]))
+    def commit(
+        self,
+        lease: Lease,
+        reports: list[dict[str, Any]],
+        progress: Iterable[Mapping[str, Any]] = (),
+    ) -> bool:
+        """Bring the reports, and the last progress that was not told yet.
+
+        False when the lease was lost, and they count for nothing.
+        """
+        told = [json.dumps(p) for p in progress]
+        keys = [*self._keys(lease.id), self._progress]
+        args = [lease.id, lease.token, json.dumps(reports), str(_PROGRESS_ENTRIES), *told]
+        return bool(self._commit(keys=keys, args=args))
 
     def release(self, lease: Lease) -> bool:
         """Give the order back, to be trained elsewhere from its checkpoint."""
         return bool(self._release(keys=self._keys(lease.id), args=[lease.id, lease.token]))
 
-    def tell(self, progress: Mapping[str, Any]) -> None:
-        """One evaluation of a running trial, for eyes only."""
-        fields: dict[Any, Any] = {"data": json.dumps(progress)}
-        self._client.xadd(self._progress, fields, maxlen=_PROGRESS_ENTRIES, approximate=True)
-
-    def task(self) -> dict[str, Any]:
-        """What the driver wants opened; empty when the study is gone."""
-        return dict(json.loads(cast("str | None", self._client.get(self._task)) or "{}"))
+    def tell(self, progress: Iterable[Mapping[str, Any]]) -> None:
+        """Evaluations of running trials, for eyes only."""
+        pipe = self._client.pipeline(transaction=False)
+        for one in progress:
+            fields: dict[Any, Any] = {"data": json.dumps(one)}
+            pipe.xadd(self._progress, fields, maxlen=_PROGRESS_ENTRIES, approximate=True)
+        pipe.execute()
 
     # The driver's side ----------------------------------------------------------------------
 
@@ -197,9 +232,9 @@ class Leases:
         self._cancel(keys=[self._key(id)], args=[" ".join(map(str, trials))])
 
     def sweep(self) -> int:
-        """End the leases that ran out; how many."""
+        """End the leases that ran out; how many. Their holders are refused from now on."""
         keys = [self._leases, self._reports]
-        return int(cast(int, self._sweep(keys=keys, args=[self._root + "order:"])))
+        return int(cast(int, self._sweep(keys=keys, args=[self._root + "order:", _LAPSES])))
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Orders that the server does not know: committed, or forgotten in a crash of its own."""

@@ -5,6 +5,7 @@ A worker that dies or hangs is replaced; its segment comes back as LOST or TIMEO
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from automl.errors import ExecutorError
 from automl.executors.warm import OPEN_SECONDS, Warm
-from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
+from automl.records import Pack, Progress, Report, TaskCard, TaskSpec
 
 
 class Processes:
@@ -23,14 +24,24 @@ class Processes:
         workers: how many; 0: one a core, or one a GPU.
         logs: folder for what the workers print, one file each.
         stall_seconds: a worker that says nothing for so long while it trains is killed.
+        deadline_seconds: and one that trains a segment for longer than this.
 
     Raises:
         AutomlError: what the worker found wrong with the task, of its class.
         ExecutorError: the worker died while it opened the task.
     """
 
-    def __init__(self, spec: TaskSpec, *, workers: int, logs: Path, stall_seconds: float) -> None:
-        self._spec, self._logs, self.stall_seconds = spec, logs, stall_seconds
+    def __init__(
+        self,
+        spec: TaskSpec,
+        *,
+        workers: int,
+        logs: Path,
+        stall_seconds: float,
+        deadline_seconds: float = math.inf,
+    ) -> None:
+        self._spec, self._logs = spec, logs
+        self.stall_seconds, self.deadline_seconds = stall_seconds, deadline_seconds
         cores = len(os.sched_getaffinity(0))
         self.workers = workers or cores
         self._pool: list[Warm] = [self._start(0)]
@@ -62,13 +73,15 @@ class Processes:
         for pipe in ready:
             worker = by_pipe[pipe]
             read = worker.read()
-            news += self._gone(worker, Status.LOST) if read is None else read
+            news += self._gone(worker) if read is None else read
         for worker in list(self._pool):
             # A child of the user's may hold a dead worker's pipe open: no end of file then.
             if worker.news not in ready and worker.process.poll() is not None:
-                news += self._gone(worker, Status.LOST)
-            elif worker.stalled(self.stall_seconds):
-                news += self._gone(worker, Status.TIMEOUT)
+                news += self._gone(worker)
+            elif overdue := worker.overdue(
+                stall_seconds=self.stall_seconds, deadline_seconds=self.deadline_seconds
+            ):
+                news += self._gone(worker, overdue)
         return news
 
     def cancel(self, trial: int) -> None:
@@ -94,12 +107,12 @@ class Processes:
     def _start(self, number: int) -> Warm:
         return Warm(self._spec, self._logs / f"{number}.log")
 
-    def _gone(self, worker: Warm, status: Status) -> list[Report]:
-        """Replace a worker that died or hangs; what it trained comes back as `status`."""
-        worker.end(now=status is Status.TIMEOUT)
+    def _gone(self, worker: Warm, overdue: str = "") -> list[Report]:
+        """Replace a worker that died or is overdue; what it trained comes back as such."""
+        worker.end(now=bool(overdue))
         number = self._pool.index(worker)
         self._pool[number] = self._start(number)
-        return worker.lost(status, self.stall_seconds)
+        return worker.lost(overdue)
 
 
 def _opened(worker: Warm) -> TaskCard:

@@ -55,7 +55,7 @@ class Warm:
         self.pack: Pack | None = None
         self.card: TaskCard | None = None
         self.failure: AutomlError | None = None
-        self._heard = time.monotonic()
+        self._heard = self._begun = time.monotonic()
         self._buffer = b""
         inward, self._orders = os.pipe()
         self.news, outward = os.pipe()
@@ -74,7 +74,8 @@ class Warm:
         self._order({"op": "open", "spec": spec.to_json()})
 
     def train(self, pack: Pack) -> None:
-        self.pack, self._heard = pack, time.monotonic()
+        self.pack, self._begun = pack, time.monotonic()
+        self._heard = self._begun
         self._order({"op": "train", "pack": pack.to_json()})
 
     def cancel(self, trial: int) -> None:
@@ -91,14 +92,20 @@ class Warm:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [one for line in lines for one in self._understood(json.loads(line))]
 
-    def stalled(self, seconds: float) -> bool:
-        """Whether it has said nothing for so long, while it should."""
-        limit = self.limit(seconds)
-        return self.pack is not None and time.monotonic() - self._heard > limit
+    def overdue(self, *, stall_seconds: float, deadline_seconds: float) -> str:
+        """Why it must be killed: it is silent, or takes too long for its segments; "" if not.
 
-    def limit(self, seconds: float) -> float:
-        """Seconds of silence that it is allowed: more while it still opens the task."""
-        return OPEN_SECONDS if self.card is None else seconds
+        While it still opens the task, it may be silent for longer.
+        """
+        if self.pack is None:
+            return ""
+        now = time.monotonic()
+        silence = OPEN_SECONDS if self.card is None else stall_seconds
+        if now - self._heard > silence:
+            return f"no sign of life for {silence:.0f} s; killed"
+        if self.card is not None and now - self._begun > deadline_seconds * len(self.pack.segments):
+            return f"not done after {deadline_seconds:.0f} s, the limit of a segment; killed"
+        return ""
 
     def end(self, *, now: bool) -> None:
         """Close the pipes, which ends an idle process, and make sure of the rest."""
@@ -112,14 +119,12 @@ class Warm:
             self.process.wait()
         os.close(self.news)
 
-    def lost(self, status: Status, stall_seconds: float) -> list[Report]:
-        """Reports of what it trained, LOST or TIMEOUT, after its end."""
-        if status is Status.TIMEOUT:
-            message = f"no sign of life for {self.limit(stall_seconds):.0f} s; killed"
-        elif self.failure is not None:
+    def lost(self, overdue: str = "") -> list[Report]:
+        """Reports of what it trained, after its end: TIMEOUT if it was overdue, else LOST."""
+        status = Status.TIMEOUT if overdue else Status.LOST
+        message = overdue or f"the worker {self.exit()}"
+        if not overdue and self.failure is not None:
             message = str(self.failure)  # the task no longer opens
-        else:
-            message = f"the worker {self.exit()}"
         device = self.card.device if self.card else "cpu"
         segments: tuple[Segment, ...] = self.pack.segments if self.pack else ()
         return [
@@ -157,6 +162,7 @@ class Warm:
             return [Report.from_json(r) for r in message["reports"]]
         if "card" in message:
             self.card = TaskCard.from_json(message["card"])
+            self._begun = time.monotonic()
         elif "error" in message:
             name, text = message["error"]
             self.failure = cast(type[AutomlError], getattr(errors, name))(text)

@@ -38,6 +38,8 @@ SMOKE_TRIAL = -1
 _SMOKE_STEPS = 20
 _STALL_SECONDS = 600.0  # at least, without a sign of life, until a trial counts as hung
 _STALL_EVALUATIONS = 10  # as long as so many evaluations are apart, by the smoke trial
+_DEADLINE_SECONDS = 3600.0  # at least, until a segment is ended though it still reports
+_DEADLINE_FULLS = 100  # full trainings of the baseline; no recipe of sense takes as long
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
                 mlflow=options.mlflow or known.mlflow,
                 checkpoint_budget=options.checkpoint_budget or known.checkpoint_budget,
             )
-            executor.stall_seconds = _stall_seconds(known)
+            _set_limits(executor, known)
             crowd = _executor(executor, options, known, folder, url, listen)
             return Prepared(known, folder, journal, url, crowd, state, None)
         if options.warm_start:
@@ -146,7 +148,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         if config.pack == "auto" and largest > 1:
             again = _smoke(executor, config, staging, probe=largest)  # trains nothing twice
             config = replace(config, packing=again.packing)
-        executor.stall_seconds = _stall_seconds(config)
+        _set_limits(executor, config)
         # A strategy that refuses the space or the budget does so before anything is written.
         make_strategy(
             config.strategy,
@@ -280,6 +282,7 @@ def _executor(
         spec=_anywhere(config.spec),
         card=config.card,
         stall_seconds=local.stall_seconds,
+        deadline_seconds=local.deadline_seconds,
         queue=options.queue,
         workers=options.workers or 0,
         lease_seconds=lease_seconds(),
@@ -418,9 +421,10 @@ def _full_seconds(smoke: Report, card: TaskCard) -> float:
     return smoke.seconds / max(smoke.reached, 1) * card.steps
 
 
-def _stall_seconds(config: StudyConfig) -> float:
+def _set_limits(executor: Processes, config: StudyConfig) -> None:
     apart = config.full_seconds * config.card.eval_steps / config.card.steps
-    return max(_STALL_SECONDS, _STALL_EVALUATIONS * apart)
+    executor.stall_seconds = max(_STALL_SECONDS, _STALL_EVALUATIONS * apart)
+    executor.deadline_seconds = max(_DEADLINE_SECONDS, _DEADLINE_FULLS * config.full_seconds)
 
 
 def _others(runs: Path) -> str:

@@ -43,7 +43,7 @@ def test_one_claims_renews_and_commits(leases: Leases) -> None:
     assert leases.renew(lease) is None
 
 
-def test_a_lease_that_ran_out_is_lost_and_its_holder_refused(leases: Leases) -> None:
+def test_a_lease_that_ran_out_is_handed_on_and_its_holder_refused(leases: Leases) -> None:
     leases.put("a", ORDER)
     stale = leases.claim("a", "frozen")
     assert stale is not None
@@ -51,14 +51,41 @@ def test_a_lease_that_ran_out_is_lost_and_its_holder_refused(leases: Leases) -> 
     time.sleep(0.25)
     assert leases.sweep() == 1
     assert leases.sweep() == 0
-    assert kinds(leases) == [("a", "lost")]
-    leases.put("a", ORDER)
+    assert kinds(leases) == [("a", "handed")]
     fresh = leases.claim("a", "other")
     assert fresh is not None
     assert leases.renew(stale) is None
     assert not leases.commit(stale, [])
     assert not leases.release(stale)
     assert leases.commit(fresh, [])
+
+
+def test_an_order_whose_lease_runs_out_three_times_is_lost(leases: Leases) -> None:
+    leases.put("a", ORDER)
+    for _ in range(3):
+        assert leases.claim("a", "mortal") is not None
+        time.sleep(0.21)
+        assert leases.sweep() == 1
+    assert kinds(leases) == [("a", "handed"), ("a", "handed"), ("a", "lost")]
+    assert leases.missing(["a"]) == ["a"]
+    leases.put("a", ORDER)  # the driver tries again, from the beginning of the count
+    assert leases.claim("a", "w") is not None
+    time.sleep(0.21)
+    assert leases.sweep() == 1
+    assert kinds(leases)[3:] == [("a", "handed")]
+
+
+def test_the_study_says_how_long_a_lease_is(leases: Leases) -> None:
+    leases.announce({"lease_seconds": 60, "deadline_seconds": float("inf")})
+    leases.put("a", ORDER)
+    lease = leases.claim("a", "w")
+    assert lease is not None
+    assert lease.task["lease_seconds"] == 60
+    time.sleep(0.21)
+    assert leases.sweep() == 0
+    assert leases.renew(lease) == set()
+    time.sleep(0.21)
+    assert leases.sweep() == 0
 
 
 def test_a_late_holder_may_commit_what_nobody_else_has_taken(leases: Leases) -> None:
@@ -95,14 +122,14 @@ def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases) -> None:
 
 
 def test_progress_is_bounded_and_reports_are_forgotten_when_asked(leases: Leases) -> None:
-    leases.tell({"step": 1})
+    leases.tell([{"step": 1}])
     place = leases.last_progress()
-    leases.tell({"step": 2})
-    assert [p for _, p in leases.read("0", place, 0)[1]] == [{"step": 2}]
+    leases.tell([{"step": 2}, {"step": 3}])
     leases.put("a", ORDER)
     lease = leases.claim("a", "w")
-    assert lease is not None and leases.commit(lease, [])
-    (entry,), _ = leases.read("0", "0", 0)
+    assert lease is not None and leases.commit(lease, [], [{"step": 4}])
+    (entry,), told = leases.read("0", place, 0)
+    assert [p for _, p in told] == [{"step": 2}, {"step": 3}, {"step": 4}]
     leases.forget([entry.at])
     assert leases.read("0", "0", 0)[0] == []
     assert leases.read(entry.at, "0", 0)[0] == []
@@ -136,14 +163,13 @@ def test_clearing_a_study_leaves_no_key_and_no_other_study_without_its_own(
 ) -> None:
     other = Leases(connect(broker.url), leases.study + "b")
     for one in (leases, other):
-        one.announce({"spec": 1})
         one.put("a", ORDER)
     leases.clear()
     client = redis.Redis.from_url(broker.url, decode_responses=True)
     assert list(client.scan_iter(match=f"automl:{leases.study}:*")) == []
-    assert other.task() == {"spec": 1}
+    assert other.claim("a", "w") is not None
+    assert leases.claim("a", "w") is None
     other.clear()
-    assert leases.task() == {}
 
 
 def test_what_was_on_disk_is_there_after_a_crash_of_the_server(tmp_path: Path) -> None:
