@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
+from celery import Celery
 
 from automl.checkpoints import Store
 from automl.errors import AutomlError, ExecutorError, SpaceError
-from automl.executors.celery import Queue
+from automl.executors.celery import TASK as TASK_NAME
+from automl.executors.celery import Queue, living
 from automl.executors.executor import Executor
 from automl.executors.inline import Inline
 from automl.executors.processes import Processes
@@ -29,6 +33,7 @@ from ..workers.starting import worker
 from .troubled_task import TASK
 
 STALL_SECONDS = 2.0
+DEADLINE_SECONDS = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def processes(spec: TaskSpec, logs: Path) -> Iterator[Processes]:
     """One worker process for all tests of this file; torch is imported once a crash."""
-    executor = Processes(spec, workers=1, logs=logs, stall_seconds=STALL_SECONDS)
+    executor = Processes(
+        spec, workers=1, logs=logs, stall_seconds=STALL_SECONDS, deadline_seconds=DEADLINE_SECONDS
+    )
     yield executor
     executor.close()
 
@@ -58,7 +65,7 @@ def queue(spec: TaskSpec, logs: Path, broker: Server) -> Iterator[Queue]:
     with worker(broker.url, "executors", logs):
         executor = Queue(
             broker.url, study="executors", spec=spec, card=card, stall_seconds=STALL_SECONDS,
-            queue="executors", workers=1, lease_seconds=5,
+            deadline_seconds=DEADLINE_SECONDS, queue="executors", workers=1, lease_seconds=5,
         )  # fmt: skip
         yield executor
         executor.close()
@@ -116,6 +123,16 @@ def gone(pid: int, *, seconds: float = 5) -> bool:
     return False
 
 
+def trainers() -> set[int]:
+    """Processes that train, whoever's children they are."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "automl.train" in process.cmdline():
+                found.add(process.pid)
+    return found
+
+
 def children() -> set[int]:
     return {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
 
@@ -148,6 +165,24 @@ def test_an_error_of_the_users_is_a_report(executor: Executor, tmp_path: Path) -
     assert report.status is Status.USER_CODE
     assert report.message.endswith(")") and "(task.py:" in report.message
     assert executor.capacity == 1
+
+
+@pytest.mark.parametrize(
+    ("do", "status"),
+    [
+        ("memory", Status.OUT_OF_MEMORY),
+        ("cuda", Status.OUT_OF_MEMORY),
+        ("sys_exit", Status.USER_CODE),
+    ],
+)
+def test_what_can_be_caught_costs_no_worker(
+    executor: Executor, tmp_path: Path, do: str, status: Status
+) -> None:
+    assert outcome(executor, tmp_path, segment()).status is Status.DONE
+    before = trainers()
+    assert outcome(executor, tmp_path, segment(do, trial=1)).status is status
+    assert outcome(executor, tmp_path, segment(trial=2)).status is Status.DONE
+    assert trainers() == before
 
 
 def test_values_do_not_depend_on_the_executor(
@@ -202,17 +237,45 @@ def test_a_worker_that_hangs_is_killed_after_the_stall_limit(
     assert STALL_SECONDS < time.monotonic() - began < 2 * STALL_SECONDS
 
 
-@pytest.mark.parametrize(
-    ("do", "status"), [("memory", Status.OUT_OF_MEMORY), ("sys_exit", Status.USER_CODE)]
-)
-def test_what_can_be_caught_costs_no_worker(
-    processes: Processes, tmp_path: Path, do: str, status: Status
+def test_a_segment_that_takes_too_long_is_ended_though_it_reports(
+    apart: Executor, tmp_path: Path
 ) -> None:
-    assert outcome(processes, tmp_path, segment()).status is Status.DONE
-    before = children()
-    assert outcome(processes, tmp_path, segment(do, trial=1)).status is status
-    assert outcome(processes, tmp_path, segment(trial=2)).status is Status.DONE
-    assert children() == before
+    report = outcome(apart, tmp_path, segment("slow", trial=1, stop=2000))
+    assert (report.trial, report.status) == (1, Status.TIMEOUT)
+    assert report.message == "not done after 6 s, the limit of a segment; killed"
+    assert outcome(apart, tmp_path, segment(trial=2)).status is Status.DONE
+
+
+def test_a_segment_that_is_delivered_thrice_is_trained_once(
+    queue: Queue, broker: Server, tmp_path: Path
+) -> None:
+    before = settled(broker)
+    queue.submit(pack(tmp_path, segment("slow", trial=6, stop=40)))
+    client = redis.Redis.from_url(broker.url, decode_responses=True)
+    (key,) = client.scan_iter(match="automl:executors:order:*")
+    with Celery(broker=broker.url) as app:
+        for _ in range(2):
+            app.send_task(TASK_NAME, ["executors", key.split(":")[3]], queue="executors")
+    assert [n.trial for n in news_until_reported(queue) if isinstance(n, Report)] == [6]
+    assert outcome(queue, tmp_path, segment(trial=7)).status is Status.DONE
+    assert queue.reports(0) == []
+    assert settled(broker) == before + 2
+
+
+def test_an_order_that_nobody_can_read_costs_no_worker(
+    queue: Queue, broker: Server, tmp_path: Path
+) -> None:
+    client = redis.Redis.from_url(broker.url)
+    client.hset("automl:executors:order:odd", "order", '{"segments": 5}')
+    with Celery(broker=broker.url) as app:
+        app.send_task(TASK_NAME, ["executors", "odd"], queue="executors")
+    assert outcome(queue, tmp_path, segment()).status is Status.DONE
+    client.delete("automl:executors:order:odd")
+
+
+def settled(broker: Server) -> int:
+    """Segments that the queue's worker has brought to a good end."""
+    return int(living(broker.url)["w0@executors"]["done"])
 
 
 def test_what_the_user_prints_goes_to_the_log_and_nowhere_else(

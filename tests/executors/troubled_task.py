@@ -38,6 +38,10 @@ def memory():
     raise MemoryError
 
 
+def cuda():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
 def asks():
     input()
 
@@ -58,12 +62,16 @@ TROUBLE = {
     "segfault": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(600),
     "memory": memory,
+    "cuda": cuda,
     "chatter": chatter,
     "asks": asks,
     "orphan": orphan,
 }
 
 
-def model(do: "learn|slow|exit|sys_exit|kill|segfault|hang|memory|chatter|asks|orphan" = "learn"):
+Do = "learn|slow|exit|sys_exit|kill|segfault|hang|memory|cuda|chatter|asks|orphan"
+
+
+def model(do: Do = "learn"):
     return Troubled(do)
 """
