@@ -81,7 +81,7 @@ class Recipe:
         """Key of all that changes code or shapes: recipes that share it can train as one program.
 
         Members of a pack may differ in the methods of the stages that act on weights and batches
-        alone, in the numbers of the gradient's and the loss's, and in rates of dropout.
+        alone, in the numbers of the gradient's and the loss's, in rates of dropout and in patience.
         """
         return _digest({"shared": self.shared})
 
@@ -117,6 +117,8 @@ class Recipe:
 
 def _free(name: str, value: Value) -> bool:
     """Whether members of one pack may differ in this name."""
+    if name == "patience":
+        return True
     stage, *rest = name.split(".")
     if stage in _OWN_METHODS:
         return True

@@ -96,6 +96,11 @@ OPTIONS: Mapping[str, Option] = {
     "group_norm": Option(_NORMS.format("convnet", "group"), ("architecture.convnet",)),
     "rms_norm": Option(_NORMS.format("mlp", "rms"), ("architecture.mlp",)),
     # the trainer
+    "early_stopping": Option(
+        "patience=N: a training ends after N evaluations in a row without a gain and keeps its "
+        "best weights, an average's where there is one; the budget pays for the passes made. "
+        "Between trials, --strategy asha or hyperband stops the worse ones"
+    ),
     "weight_decay": Option(
         "optimizer.NAME.wd, decoupled where the optimizer has it; else as a transform",
         ("optimizer.adamw", "transform.coupled_decay", "transform.independent_decay"),

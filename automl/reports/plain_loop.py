@@ -7,6 +7,7 @@ holds the two together. Nothing imports this file but that test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -281,6 +282,7 @@ class Trainer:
         norms: list[Any] = [
             m for m in self.model.modules() if getattr(m, "track_running_stats", False)
         ]
+        momenta = [norm.momentum for norm in norms]
         self.model.eval()
         for norm in norms:
             norm.reset_running_stats()
@@ -291,6 +293,8 @@ class Trainer:
         for part in index.split(CHUNK) if norms else ():
             if len(part) > 1:
                 self.model(take(self.train, part, self.device)[0])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def predict(self, split: Split) -> tuple[Tensor, Tensor]:
         """The model's outputs and the targets of a whole split; after `finish`."""
@@ -301,6 +305,33 @@ class Trainer:
                 outputs.append(self.forward(x))
                 targets.append(y)
         return torch.cat(outputs), torch.cat(targets)
+
+
+class Patience:
+    """Ends a training after so many evaluations in a row without a gain; has its best weights."""
+
+    def __init__(self, trainer: Trainer, evaluations: int, *, maximize: bool) -> None:
+        self.trainer, self.evaluations, self.sign = trainer, evaluations, 1 if maximize else -1
+        self.best, self.vain = -math.inf, 0
+        self.state: dict[str, Tensor] = {}
+
+    def over(self, value: Callable[[], float]) -> bool:
+        """Whether to end; `value` judges the weights to keep, an average's where there is one."""
+        model = self.trainer.model
+        before = {n: x.clone() for n, x in model.state_dict().items()}
+        self.trainer.finish()
+        now = self.sign * value()
+        gained = not self.state or now - self.best > 1e-4 * abs(self.best)
+        self.vain = 0 if gained else self.vain + 1
+        if not self.state or now > self.best:
+            self.best, self.state = now, {n: x.clone() for n, x in model.state_dict().items()}
+        model.load_state_dict(before)
+        return self.vain >= self.evaluations
+
+    def finish(self) -> None:
+        """Put the best weights into the model."""
+        self.trainer.model.load_state_dict(self.state)
+        self.trainer.model.eval()
 
 
 def take(split: Split, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

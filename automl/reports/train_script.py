@@ -137,7 +137,9 @@ def _script(file: RecipeFile, card: TaskCard) -> str:
     part = part_for(file.spec, card, file.recipe)
     stages = _stages(file.recipe)
     scales = _scales(file)
-    found = bundle([*part.roots, *stages.roots, (_LOOP, "Stage"), (_LOOP, "Trainer")])
+    patience = file.recipe.point.get("patience")
+    loop = ["Stage", "Trainer", *(["Patience"] if patience else [])]
+    found = bundle([*part.roots, *stages.roots, *((_LOOP, name) for name in loop)])
     found.imports |= {"import sys", "import torch"}
     top = ["from __future__ import annotations\n", *found.import_lines()]
     sections = [_docstring(file, card) + "\n\n" + "\n".join(top) + "\n"
@@ -145,7 +147,7 @@ def _script(file: RecipeFile, card: TaskCard) -> str:
     sections += list(_sources(found, stages))
     if part.setup:
         sections.append(part.setup)
-    sections.append(_main(part, stages, card, scaled=bool(scales)))
+    sections.append(_main(part, stages, card, scaled=bool(scales), patience=patience))
     return "\n\n\n".join(s.strip("\n") for s in sections if s.strip()) + "\n"
 
 
@@ -351,7 +353,7 @@ def _commented(text: str) -> list[str]:
     return [f"# {line}".rstrip() for line in text.splitlines()]
 
 
-def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool) -> str:
+def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool, patience: Value) -> str:
     def one(key: str) -> str:
         return textwrap.indent(stages.code[key][0], " " * 8).lstrip()
 
@@ -364,6 +366,19 @@ def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool) -> str:
     loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss, weigh=None)"
     prepare = f"\n{textwrap.indent(part.prepare, '    ')}" if part.prepare else ""
     given = "\n        scales=SCALES," if scaled else ""
+    made = judged = ""
+    if patience:
+        maximize = card.direction == "maximize"
+        made = f"""
+
+    def judged() -> float:
+        outputs, targets = trainer.predict(splits["valid"])
+        return float({part.metric})
+
+    patience = Patience(trainer, {patience}, maximize={maximize})"""
+        judged = """
+            if patience.over(judged):
+                break"""
     scale = Scale(card.metric)
     figure = "{100 * value:.2f} %" if scale.share else "{value:.4g}"
     return f'''
@@ -394,15 +409,15 @@ def main() -> None:
         batch_size=BATCH_SIZE,
         accumulate=ACCUMULATE,
         seed=seed,{given}
-    )
+    ){made}
     total = 0.0
     for update in range(UPDATES):
         total += float(trainer.step(update, UPDATES))
         if (update + 1) % EVERY == 0 or update + 1 == UPDATES:
             count = update % EVERY + 1
             print(f"update {{update + 1:6d}} of {{UPDATES}}   training loss {{total / count:.4f}}")
-            total = 0.0
-    trainer.finish()
+            total = 0.0{judged}
+    {"patience" if patience else "trainer"}.finish()
     for name, words in (("valid", "validation"), ("test", "test")):
         if name in splits:
             outputs, targets = trainer.predict(splits[name])

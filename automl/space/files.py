@@ -37,7 +37,7 @@ def shipped() -> dict[str, str]:
 
 
 # What a recipe may say beside its methods, though a space leaves it to the task.
-_TRAINERS = ("batch_size", "accumulate", "precision")
+_TRAINERS = ("batch_size", "accumulate", "precision", "patience")
 
 
 def load_space(

@@ -19,6 +19,7 @@ from automl.checkpoints import Store
 from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.tasks.task import ModelTask, Task
 from automl.train.measure import Judged
+from automl.train.patience import Patience
 from automl.train.step import Program
 
 Tell = Callable[[Progress], None]
@@ -40,6 +41,7 @@ class Member:
     passes: float = 0.0
     test: Metrics | None = None
     row: int = 0  # in the program's tensors
+    patience: Patience | None = None
 
     def report(
         self,
@@ -129,10 +131,15 @@ class Walk:
         if self._at == self._stop and tested:
             self._end(range(len(self.members)), Status.DONE)
             return
+        for member in self.members:
+            member.patience = Patience.of(member.segment.recipe, self._task.card.direction)
         self._program = self._made()
         self._load()
         self._began = self._saved = time.perf_counter()
         program = self._program
+        self._end_early()
+        if not self.members:
+            return
         program.begin(program.updates_at(self._stop))
         cpu = program.device.type == "cpu"
         for step in range(self._at + 1, self._stop + 1):
@@ -182,6 +189,11 @@ class Walk:
             }
             # Weights that are not trained are in no row; the rest is overwritten just below.
             self._program.packed.modules[m.row].load_state_dict(frozen)
+            # Another trial's patience is its own: a fork begins to count anew.
+            if m.patience and meta.get("patience") and source[0] == m.segment.trial:
+                m.patience.load(tensors, meta["patience"])
+                if m.patience.over:  # its training ended before this step: nothing goes on from it
+                    continue
             self._program.load(m.row, state, updates=meta["updates"], counted=meta["counted"])
 
     # Between updates ------------------------------------------------------------------------
@@ -257,7 +269,14 @@ class Walk:
             valid = judged.metrics(self._task.valid, "val", self.places)
             if self._test and last:
                 self._measure_test(judged)
-            kept = [program.packed.state(row) if save else {} for row in self.places]
+            ending = self._hear(step, valid)
+            for k in ending:
+                self._put_best(k, judged)
+            rows = [save or k in ending for k in range(len(self.members))]
+            kept = [
+                program.packed.state(row) if asked else {}
+                for row, asked in zip(self.places, rows, strict=True)
+            ]
         counted = program.counted
         if step % self._task.card.eval_steps == 0:
             # Only on the grid: a rung between its points leaves the later train/loss as it was.
@@ -278,15 +297,70 @@ class Walk:
             k for k in range(len(self.members)) if not math.isfinite(valid[k].get(metric, math.nan))
         ]
         self._spend()
+        for k in ending:
+            self._tell_best(k)
+        for k in range(len(self.members)):
+            if k in ending or (save and k not in gone):
+                self._save(k, kept[k])
         if save:
-            for k in range(len(self.members)):
-                if k not in gone:
-                    self._save(k, kept[k])
             self._saved = time.perf_counter()
         if last:
             self._began = None  # the report says what the checkpoint says
+        done = [] if last else [self.members[k] for k in ending]
         if gone:
             self._diverge(gone, step)
+        if done:
+            self._end([k for k, m in enumerate(self.members) if m in done], Status.DONE)
+
+    # Early stopping -------------------------------------------------------------------------
+
+    def _hear(self, step: int, valid: Sequence[Metrics]) -> list[int]:
+        """Let each member's patience hear of the evaluation; those whose training ends here."""
+        metric, ending = f"val/{self._task.card.metric}", []
+        for k, m in enumerate(self.members):
+            end = step == m.segment.recipe.steps
+            value = valid[k].get(metric, math.nan)
+            grid = step % self._task.card.eval_steps == 0 or end
+            if m.patience is None or not grid or not math.isfinite(value):
+                continue
+            if m.patience.better(value):
+                m.patience.keep(value, valid[k], self._program.packed.state(m.row))
+            if m.patience.over or end:
+                ending.append(k)
+        return ending
+
+    def _put_best(self, k: int, judged: Judged) -> None:
+        """Give member k the weights of its best evaluation, while it is judged."""
+        m = self.members[k]
+        assert m.patience is not None
+        self._program.packed.modules[m.row].load_state_dict(m.patience.model)
+        if self._test and self._task.test is not None:
+            (m.test,) = judged.metrics(self._task.test, "test", [m.row])
+
+    def _tell_best(self, k: int) -> None:
+        """Member k is done: its best values stand for the step that it was asked to reach."""
+        m = self.members[k]
+        assert m.patience is not None
+        rest = dict(m.curve[-1][1]) if m.curve else {}
+        if m.curve and m.curve[-1][0] == self._stop:
+            m.curve.pop()
+        m.curve.append((self._stop, {**rest, **m.patience.best}))
+        m.at = self._stop
+        self._progress(Progress(m.segment.trial, self._stop, m.curve[-1][1]))
+
+    def _end_early(self) -> None:
+        """End the members that an earlier segment found to have lost patience."""
+        over = [k for k, m in enumerate(self.members) if m.patience and m.patience.over]
+        if not over:
+            return
+        with Judged(self._program) as judged:
+            for k in over:
+                self._put_best(k, judged)
+            kept = {k: self._program.packed.state(self.members[k].row) for k in over}
+        for k in over:
+            self._tell_best(k)
+            self._save(k, kept[k])
+        self._end(over, Status.DONE)
 
     def _measure_test(self, judged: Judged) -> None:
         assert self._task.test is not None
@@ -296,8 +370,9 @@ class Walk:
 
     def _save(self, k: int, model: dict[str, Tensor]) -> None:
         program, m = self._program, self.members[k]
-        trial, step = m.segment.trial, self._at
+        trial, step = m.segment.trial, m.at
         tensors = {f"model/{n}": x for n, x in model.items()}
+        tensors |= m.patience.tensors() if m.patience else {}
         tensors |= {f"train/{n}": x for n, x in program.state(m.row).items()}
         meta = {
             "recipe_key": m.segment.recipe.key,
@@ -308,6 +383,7 @@ class Walk:
             "seconds": m.seconds,
             "passes": m.passes,
             "test": m.test,
+            "patience": m.patience.meta() if m.patience else None,
         }
         self._store.save(trial, step, tensors, meta)
         for old in self._store.steps(trial):

@@ -25,6 +25,7 @@ NAMES = {
     "cutmix feature_noise swap token_drop scored self_paced anti curriculum batch_warmup",
     "architecture": "dropout stochastic_depth batch_norm layer_norm group_norm rms_norm mlp "
     "convnet resnet transformer gru",
+    "trainer": "early_stopping weight_decay",
 }
 ALL = [name for names in NAMES.values() for name in names.split()]
 

@@ -120,6 +120,20 @@ def test_a_wide_network_under_mup_brings_its_table_along(card: TaskCard, tmp_pat
     assert figures["validation"] > 93
 
 
+def test_a_patient_recipe_ends_early_with_its_best_weights(card: TaskCard, tmp_path: Path) -> None:
+    patient = {"optimizer.adamw.lr": 0.02, "patience": 2, "averaging": "ema",
+               "architecture.mlp.norm": "batch"}  # fmt: skip
+    text = re.sub(r"EVERY = \d+", "EVERY = 10", script(card, patient, updates=400))
+    (tmp_path / "patient.py").write_text(text)
+    command = [sys.executable, str(tmp_path / "patient.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "of 400" in done.stdout
+    assert "update    400 of 400" not in done.stdout
+    found = re.search(r"^validation accuracy ([\d.]+) %$", done.stdout, re.M)
+    assert found is not None
+    assert float(found[1]) > 93
+
+
 def test_the_script_reads_as_one_file(card: TaskCard) -> None:
     text = script(card, {"optimizer": "muon", "schedule": "cosine"})
     assert text.startswith('"""Muon + cosine, for digits: a recipe that automl found.')
