@@ -340,10 +340,11 @@ class Optimizer(Method):
     """step(w, g, state, hyper, t, layout): changes w [k, p] and state in place; g may be spent.
 
     `evaluated(w, state, hyper) -> [k, p]` gives the weights to evaluate and keep, where they are
-    not w itself (schedule-free). `draw(layout, draws)` makes a step's random numbers, which `step`
-    finds in `hyper` by their names. `reference` is the class that the contract test compares with,
-    step by step: "torch.optim.AdamW", "schedulefree.AdamWScheduleFree"; empty where no library has
-    the optimizer and the tests tell it a second time.
+    not w itself (schedule-free); `samples(w, state, hyper) -> [k, m, p]` the weights of m networks
+    whose mean prediction is evaluated, and which are kept. `draw(layout, draws)` makes a step's
+    random numbers, which `step` finds in `hyper` by their names. `reference` is the class that the
+    contract test compares with, step by step ("torch.optim.AdamW"); empty where no library has the
+    optimizer and the tests tell it a second time.
 
     `scaling` says how far a step at the rate lr moves the weights, which is what a parametrization
     needs to know:
@@ -364,6 +365,7 @@ class Optimizer(Method):
     buffers: float  # of state, per weight
     reference: str = ""
     evaluated: Callable[[Tensor, State, Hyper], Tensor] | None = None
+    samples: Callable[[Tensor, State, Hyper], Tensor] | None = None
     draw: Callable[[Layout, Draws], dict[str, Tensor]] | None = None
     passes: float = 1
     looks: bool = False

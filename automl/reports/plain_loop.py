@@ -101,6 +101,7 @@ class Trainer:
             start, self.a, self.s = self.rows(scales)
             self.w.mul_(start)
         v = self.w if self.a is None else self.w / self.a
+        self.ensemble: Tensor | None = None  # [m, p], of an optimizer that ends in one
         self.random = Random(seed, self.device)
         self.waiting = torch.empty(0, dtype=torch.int64)  # samples of this epoch still to come
         for stage in (*batches, loss, gradient, averaging):
@@ -275,6 +276,11 @@ class Trainer:
             if kept is not self.w:
                 self.w.copy_(kept)
                 self.recalibrate()
+            elif self.optimizer.samples is not None:
+                at = self.optimizer
+                v = self.w if self.a is None else self.w / self.a
+                found = at.samples(v, at.state, at.hyper)[0]
+                self.ensemble = found if self.a is None else found * self.a
         self.model.eval()
 
     def recalibrate(self) -> None:
@@ -297,7 +303,26 @@ class Trainer:
             norm.momentum = momentum
 
     def predict(self, split: Split) -> tuple[Tensor, Tensor]:
-        """The model's outputs and the targets of a whole split; after `finish`."""
+        """The outputs and the targets of a whole split; after `finish`.
+
+        Of an ensemble the mean of its networks' outputs, or of their probabilities, as logarithms.
+        """
+        if self.ensemble is None:
+            return self.predict_one(split)
+        total: Tensor | None = None
+        for w in self.ensemble:
+            self.w.copy_(w)
+            self.recalibrate()
+            self.model.eval()
+            outputs, targets = self.predict_one(split)
+            part = outputs if targets.is_floating_point() else outputs.softmax(-1)
+            total = part if total is None else total + part
+        assert total is not None
+        mean = total / len(self.ensemble)
+        return mean if targets.is_floating_point() else mean.clamp_min(1e-30).log(), targets
+
+    def predict_one(self, split: Split) -> tuple[Tensor, Tensor]:
+        """The outputs of the model as it stands, and the targets."""
         outputs, targets = [], []
         with torch.no_grad():
             for index in torch.arange(len(split)).split(CHUNK):

@@ -43,7 +43,7 @@ _FUNCTIONS = {
     "loss": ("value", "weigh"),
     "gradient": ("init", "compute"),
     "transform": ("init", "apply"),
-    "optimizer": ("init", "step", "evaluated", "draw"),
+    "optimizer": ("init", "step", "evaluated", "samples", "draw"),
     "schedule": ("factor", "momentum"),
     "averaging": ("init", "update", "evaluated"),
 }

@@ -66,6 +66,10 @@ def read_teacher(file: str, build: Callable[[Recipe], nn.Module], device: str) -
     try:
         net.load_state_dict(tensors)
     except RuntimeError:
+        if any(name.startswith("members.0.") for name in tensors):
+            raise TaskError(
+                f"--set teacher={file}: an ensemble of networks; give a recipe of one"
+            ) from None
         raise TaskError(
             f"--set teacher={file}: its network does not fit this task's data; a teacher is "
             "trained on data of the same shape"

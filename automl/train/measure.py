@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +24,9 @@ class Judged:
     Batch norm's running statistics belong to the weights that made them: where others are
     evaluated (an average, schedule-free's x), they are measured anew on training data, always
     the same, without augmentation.
+
+    A member that is an ensemble (`Optimizer.samples`) is judged by the mean of its networks'
+    predictions: of their probabilities, where the targets are classes or tokens.
     """
 
     def __init__(self, program: Program) -> None:
@@ -33,6 +36,8 @@ class Judged:
         packed, found = self._program.packed, self._program.evaluated()
         self._w = packed.w.clone()
         self._buffers = [b.clone() for b in packed.buffers]
+        rows = range(len(packed.modules))
+        self._ensembles = {k: x for k in rows if (x := self._program.samples(k)) is not None}
         if found is not packed.w:
             packed.w.copy_(found)
             for module, now, before in zip(packed.modules, packed.w, self._w, strict=True):
@@ -61,13 +66,12 @@ class Judged:
     ) -> list[dict[str, float]]:
         """Metrics of these members on the split, under names such as "val/accuracy"."""
         program, every = self._program, []
-        for module in (program.packed.modules[k] for k in members):
+        for k in members:
             outputs, targets, loss = [], [], 0.0
-            for x, y in chunks(split, program.device, program.dtype):
-                with program.precision():
-                    output = module(x)
-                output = output if output.dtype == torch.float64 else output.float()
-                loss += program.judged_loss(output, y).mean().item() * len(x)
+            for output, y in (
+                self._ensemble(k, split) if k in self._ensembles else self._one(k, split)
+            ):
+                loss += program.judged_loss(output, y).mean().item() * len(y)
                 outputs.append(output)
                 targets.append(y)
             whole = torch.cat(outputs)
@@ -78,6 +82,55 @@ class Judged:
             named = {f"{prefix}/{name}": float(value) for name, value in values.items()}
             every.append({f"{prefix}/loss": loss / max(len(split), 1), **named})
         return every
+
+    @torch.no_grad()
+    def state(self, k: int) -> dict[str, Tensor]:
+        """Member k's weights to keep, named as in the plain module's own state dict, copied.
+
+        An ensemble's networks begin with "members.0.", "members.1." ...
+        """
+        packed = self._program.packed
+        if k not in self._ensembles:
+            return packed.state(k)
+        found: dict[str, Tensor] = {}
+        for i in self._each(k):
+            found |= {f"members.{i}.{n}": x for n, x in packed.state(k).items()}
+        return found
+
+    def _one(self, k: int, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs and targets of member k's network, part by part."""
+        program = self._program
+        module = program.packed.modules[k]
+        for x, y in chunks(split, program.device, program.dtype):
+            with program.precision():
+                output = module(x)
+            yield output if output.dtype == torch.float64 else output.float(), y
+
+    def _ensemble(self, k: int, split: Split) -> list[tuple[Tensor, Tensor]]:
+        """Outputs and targets of member k's networks together."""
+        values = self._program.task.shape.target == "values"
+        count, found = len(self._ensembles[k]), list[tuple[Tensor, Tensor]]()
+        for _ in self._each(k):
+            for i, (output, y) in enumerate(self._one(k, split)):
+                part = (output if values else output.softmax(-1)) / count
+                if i == len(found):
+                    found.append((torch.zeros_like(part), y))
+                found[i][0].add_(part)
+        return [(x if values else x.clamp_min(1e-30).log(), y) for x, y in found]
+
+    def _each(self, k: int) -> Iterator[int]:
+        """Put each network of member k's ensemble into its module in turn."""
+        packed = self._program.packed
+        module, before = packed.modules[k], packed.w[k].clone()
+        buffers = [(b, b.clone()) for b in module.buffers()]
+        for i, w in enumerate(self._ensembles[k]):
+            packed.w[k].copy_(w)
+            _recalibrate(module, self._program)
+            module.eval()
+            yield i
+        packed.w[k].copy_(before)
+        for buffer, value in buffers:
+            buffer.copy_(value)
 
 
 @torch.no_grad()

@@ -464,6 +464,24 @@ class Program:
             found = _written(found, w, lane, average)
         return found
 
+    def samples(self, k: int) -> Tensor | None:
+        """Weights [m, p] of the networks whose average prediction member k is judged by.
+
+        None where it is one network: nearly always.
+        """
+        if any(k in lane.rows for lane in self._averaging):
+            return None
+        for lane in self._optimizers:
+            (s,) = lane.stages
+            samples = cast(Optimizer, s.method).samples
+            if k in lane.rows and samples is not None:
+                inside = lane.take(self._scales.inside(self.packed.w))
+                each = samples(inside, s.state, s.hyper).unbind(1)
+                return torch.stack(
+                    [self._scales.outside(x, lane)[lane.rows.index(k)] for x in each]
+                )
+        return None
+
     def state(self, k: int) -> dict[str, Tensor]:
         """All that member k needs to go on bit for bit, by name, copied."""
         tensors = {"weights": self.packed.w[k], "losses": self.losses[k]}

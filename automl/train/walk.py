@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from automl.checkpoints import Store
+from automl.errors import RecipeError
 from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.tasks.task import ModelTask, Task
 from automl.train.measure import Judged
@@ -134,6 +135,8 @@ class Walk:
         for member in self.members:
             member.patience = Patience.of(member.segment.recipe, self._task.card.direction)
         self._program = self._made()
+        if any(m.patience and self._program.samples(m.row) is not None for m in self.members):
+            raise RecipeError("patience keeps one network's weights, this optimizer an ensemble's")
         self._load()
         self._began = self._saved = time.perf_counter()
         program = self._program
@@ -188,6 +191,9 @@ class Walk:
                 n.removeprefix("model/"): x for n, x in tensors.items() if n.startswith("model/")
             }
             # Weights that are not trained are in no row; the rest is overwritten just below.
+            if self._program.samples(m.row) is not None:  # those of its first network
+                first = (n for n in frozen if n.startswith("members.0."))
+                frozen = {n.removeprefix("members.0."): frozen[n] for n in first}
             self._program.packed.modules[m.row].load_state_dict(frozen)
             # Another trial's patience is its own: a fork begins to count anew.
             if m.patience and meta.get("patience") and source[0] == m.segment.trial:
@@ -220,8 +226,8 @@ class Walk:
             return
         self._spend()
         if self._at > self._start:
-            with Judged(self._program):
-                kept = {k: self._program.packed.state(self.members[k].row) for k in stopped}
+            with Judged(self._program) as judged:
+                kept = {k: judged.state(self.members[k].row) for k in stopped}
             for k in stopped:
                 self._save(k, kept[k])
         self._end(stopped, Status.STOPPED)
@@ -274,7 +280,7 @@ class Walk:
                 self._put_best(k, judged)
             rows = [save or k in ending for k in range(len(self.members))]
             kept = [
-                program.packed.state(row) if asked else {}
+                judged.state(row) if asked else {}
                 for row, asked in zip(self.places, rows, strict=True)
             ]
         counted = program.counted

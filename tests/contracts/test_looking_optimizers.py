@@ -268,7 +268,10 @@ def test_simmering_shares_its_temperature_out_among_oscillators() -> None:
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(1, 500, generator=generator, dtype=torch.float64)
     method, layout = optimizer("simmering"), Layout((), 500, 500)
-    hyper = tensors("simmering", lr=0.05**2, temperature=0.5, tau=1.0)
+    hyper = {
+        **tensors("simmering", lr=0.05**2, temperature=0.5, tau=1.0),
+        "factor": torch.ones(1, 1, dtype=torch.float64),
+    }
     state, kinetic, potential = method.init(w, layout), [], []
     for t in range(1, 6001):
         before = w.clone()

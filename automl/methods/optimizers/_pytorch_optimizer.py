@@ -76,6 +76,7 @@ def pytorch_optimizer_functions(name: str) -> dict[str, Any]:
         "init": init,
         "step": step,
         "evaluated": evaluated if averages else None,
+        "samples": None,
         "draw": None,
         "looks": None,
     }

@@ -1,4 +1,4 @@
-"""Simmering: weights as particles in the loss's landscape, kept at a temperature; their mean.
+"""Simmering: weights as particles in the loss's landscape, kept at a temperature; an ensemble.
 
     h = sqrt(lr), n the number of weights, K = sum v^2
     each step, with g at the present w:
@@ -8,14 +8,17 @@
         G_1 = (K - n*T)/(n*tau^2);  G_j = (mass_(j-1)*x_(j-1)^2 - T)/tau^2
         x_3 += h/4*G_3;  x_j = x_j*e_(j+1)^2 + h/4*G_j*e_(j+1) for j = 2, 1
         v = v*exp(-h/2*x_1);  then the same backwards: j = 1, 2, and x_3
-    evaluated: the mean of all w so far, that after step i counted as i^8, roughly the last tenth
+    whenever another `every` steps' worth of time has passed, counted in h at its peak, w is kept
+    evaluated: the mean of the predictions of the eight w kept last; probabilities for classes
 
 At temperature T each weight keeps the kinetic energy T/2, and w wanders among good solutions
-instead of settling in one. With T near 0 it is gradient descent with momentum of rate lr. The
-paper averages the predictions of sampled weights; here the weights themselves are averaged, which
-is one network in the end, and is close to it while they stay in one basin. Noise of batches heats
-beyond T. A small tau (in units of h's time) drains what the falling loss sets free; with a large
-one the network boils. The mean's weights and the masses are our choice.
+instead of settling in one. With T near 0 it is gradient descent with momentum of rate lr. What is
+evaluated, kept and exported is the ensemble: eight networks, eight times the cost of a prediction
+(best.safetensors holds them as members.0 ... members.7); before eight were kept the present w
+stands in for the others. An average of weights (`averaging`) takes their place where the recipe
+has one. Noise of batches heats beyond T. A small tau (in units of h's time) drains what the
+falling loss sets free; with a large one the network boils. Eight, the spacing and the masses are
+our choice.
 Source: Babayan et al. 2024, arXiv:2410.19912; integrator: Martyna et al. 1996.
 """
 
@@ -27,11 +30,17 @@ from torch import Tensor
 from automl.methods.stages import Hyper, Layout, Optimizer, State
 from automl.space.ranges import Float
 
-_SIMMERING_RECENT = 8.0
+_SIMMERING_MEMBERS = 8
 
 
 def simmering_init(w: Tensor, layout: Layout) -> State:
-    return {"v": torch.zeros_like(w), "chain": w.new_zeros(len(w), 3), "mean": w.clone()}
+    return {
+        "v": torch.zeros_like(w),
+        "chain": w.new_zeros(len(w), 3),
+        "kept": w.new_zeros(len(w), _SIMMERING_MEMBERS, w.shape[1]),  # newest first
+        "count": w.new_zeros(len(w), 1),
+        "clock": w.new_zeros(len(w), 1),  # in steps at the peak of h
+    }
 
 
 def simmering_step(
@@ -44,11 +53,19 @@ def simmering_step(
     _simmering_chain(v, state["chain"], h, hyper)
     v.addcmul_(g, -h / 2)
     w.addcmul_(v, h)
-    state["mean"].lerp_(w, (1 + _SIMMERING_RECENT) / (t + _SIMMERING_RECENT))
+    before = (state["clock"] / hyper["every"]).floor()
+    state["clock"].add_(hyper["factor"].sqrt())
+    due = (state["clock"] / hyper["every"]).floor() > before
+    if bool(due.any()):
+        newer = torch.cat([w.unsqueeze(1), state["kept"][:, :-1]], 1)
+        state["kept"].copy_(torch.where(due.unsqueeze(2), newer, state["kept"]))
+        state["count"].add_(due.to(w.dtype)).clamp_(max=_SIMMERING_MEMBERS)
 
 
-def simmering_evaluated(w: Tensor, state: State, hyper: Hyper) -> Tensor:
-    return state["mean"]
+def simmering_samples(w: Tensor, state: State, hyper: Hyper) -> Tensor:
+    place = torch.arange(_SIMMERING_MEMBERS, device=w.device)
+    there = (place < state["count"]).unsqueeze(2)
+    return torch.where(there, state["kept"], w.unsqueeze(1))
 
 
 def _simmering_chain(v: Tensor, chain: Tensor, h: Tensor, hyper: Hyper) -> None:
@@ -79,13 +96,15 @@ def _simmering_link(x: Tensor, force: Tensor, above: Tensor, h: Tensor) -> Tenso
 METHOD = Optimizer(
     init=simmering_init,
     step=simmering_step,
-    evaluated=simmering_evaluated,
+    samples=simmering_samples,
     ranges={
         "lr": Float(3e-5, 0.3, log=True, default=1e-2),
         "temperature": Float(1e-7, 1e-3, log=True, default=1e-5),
         "tau": Float(0.01, 1.0, log=True, default=0.03),
+        "every": Float(1.0, 100.0, log=True, default=10.0),
     },
     scaling="gradient",
-    buffers=2,
+    buffers=9,
+    when="a prediction may cost eight times as much; small networks",
     source="arXiv:2410.19912",
 )
