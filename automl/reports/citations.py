@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from automl.recipe import Recipe
 from automl.registry import FAMILIES, Family
+from automl.reports.papers import PAPERS
 
 _PART = re.compile(r"(?:.*: |.* in )?(?P<who>[A-Z].*?) (?P<year>\d{4})(?:, (?P<where>.*))?$")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -44,9 +45,13 @@ class Reference:
         return ", ".join(part for part in (named, self.where) if part)
 
     def bibtex(self, key: str, note: str) -> str:
-        """An entry without a title, which the files do not hold; the number leads to it."""
+        """An entry; its title and full names are `papers.py`'s, where it has them."""
         authors = re.sub(r" et al\.$", " and others", self.who).replace(", ", " and ")
+        known = PAPERS.get(self.number) or PAPERS.get(self.where)
+        authors = known[0] if known else authors
         fields = {"author": authors} if authors else {}
+        if known:
+            fields["title"] = f"{{{known[1]}}}"  # a second brace keeps capitals
         fields["year"] = str(self.year)
         if found := _ARXIV.search(self.where):
             fields |= {"eprint": found[1], "archivePrefix": "arXiv"}

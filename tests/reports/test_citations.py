@@ -7,6 +7,7 @@ import pytest
 from automl.recipe import Recipe
 from automl.registry import FAMILIES, family
 from automl.reports.citations import bibtex_lines, plain_lines, references
+from automl.reports.papers import PAPERS
 
 # What has no author: the plain choice of its stage, and what is ours.
 NOBODY = {(key, "none") for key in ("batch", "transform", "averaging")} | {("optimizer", "lifting")}
@@ -43,10 +44,24 @@ def test_bibtex_names_a_paper_once_and_gives_two_of_one_year_two_keys() -> None:
          "architecture": "mlp", "loss": "mse"}, steps=1,
     )  # fmt: skip
     text = "\n".join(bibtex_lines(recipe))
-    assert "@misc{kingma2014,\n  author = {Kingma and Ba},\n  year = {2014}," in text
+    assert (
+        "@misc{kingma2014,\n  author = {Kingma, Diederik P. and Ba, Jimmy},\n"
+        "  title = {{Adam: A Method for Stochastic Optimization}},\n  year = {2014}," in text
+    )
     assert "  eprint = {2303.03108},\n  archivePrefix = {arXiv}," in text
     assert "  doi = {10.1038/323533a0}," in text
-    assert "author = {Zhang and others}" in text
-    assert "@misc{arxiv2019,\n  year = {2019},\n  eprint = {1910.07467}," in text  # RMS norm
+    assert "author = {Zhang, Xingxuan and others}" in text
+    assert "title = {{Root Mean Square Layer Normalization}}" in text  # named by number alone
     twice = Recipe({"schedule": "triangular", "averaging": "none", "optimizer": "adam"}, steps=1)
     assert "\n".join(bibtex_lines(twice)).count("@misc") == 2
+
+
+def test_papers_with_a_number_have_their_title_and_each_title_its_method() -> None:
+    named = [r for f in FAMILIES.values() for n in f.names() for r in references(f, n)]
+    numbers = {r.number for r in named} | {r.where for r in named}
+    assert set(PAPERS) <= numbers
+    told = {r.number for r in named if r.number.startswith(("arXiv:", "doi:"))}
+    assert told <= set(PAPERS)
+    for authors, title in PAPERS.values():
+        assert all("," in a for a in authors.removesuffix(" and others").split(" and "))
+        assert title == title.strip().rstrip(".")
