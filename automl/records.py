@@ -187,7 +187,8 @@ class Pack:
     `test` asks for an evaluation on the test split at the end: only the verdict may. `size` and
     `places` are those of the segments' slots; a size of 1 trains one after the other. With `probe`
     the worker measures packs of up to so many members first, once a structure, and its reports
-    say what it found.
+    say what it found. With `proxies` nothing is trained: the reports hold what these proxies say of
+    the segments' networks as they begin.
     """
 
     segments: tuple[Segment, ...]
@@ -196,6 +197,7 @@ class Pack:
     size: int = 1
     places: tuple[int, ...] = ()
     probe: int = 0
+    proxies: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -205,13 +207,20 @@ class Pack:
             "size": self.size,
             "places": list(self.places),
             "probe": self.probe,
+            "proxies": list(self.proxies),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pack:
         segments = tuple(Segment.from_json(s) for s in data["segments"])
-        places = tuple(data["places"])
-        return cls(segments, data["checkpoints"], data["test"], data["size"], places, data["probe"])
+        return cls(
+            **{
+                **data,
+                "segments": segments,
+                "places": tuple(data["places"]),
+                "proxies": tuple(data.get("proxies", ())),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +246,7 @@ class Report:
     traceback: str = ""  # of the user's code, its last lines
     packed: int = 1  # members of the program that trained it
     packing: Packing | None = None  # what a probe found, or why this pack was taken apart
+    scores: Metrics | None = None  # by proxy, where they were asked for
 
     def to_json(self) -> dict[str, Any]:
         data = {name: getattr(self, name) for name in self.__slots__}

@@ -141,8 +141,10 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# What networks are made of: no stage of a recipe, but a value of an architecture's own choices.
-PARTS: Mapping[str, Family] = {f.key: f for f in (Family("activation", "activations"),)}
+# What networks are made of, and what judges them before training: no stages of a recipe.
+PARTS: Mapping[str, Family] = {
+    f.key: f for f in (Family("activation", "activations"), Family("proxy", "proxies"))
+}
 
 
 @cache

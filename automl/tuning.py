@@ -30,6 +30,7 @@ from automl.study.keeping import budget_bytes
 from automl.study.packing import checked_pack
 from automl.study.preparing import Listener, Prepared, TuneOptions, prepare
 from automl.study.preparing import resume as take_up
+from automl.study.prescreening import checked_proxy
 from automl.study.state import State
 from automl.tracking import mirror
 
@@ -53,6 +54,7 @@ def tune(
     seed: int = 0,
     pack: str = "auto",
     warm_start: Sequence[str] = (),
+    prescreen: str | None = None,
     cmd: str | None = None,
     metric_regex: str | None = None,
     device: str = "auto",
@@ -85,6 +87,8 @@ def tune(
         seed: of the search.
         pack: "auto", "off", or how many trials of one structure train as one program.
         warm_start: earlier studies, by name, whose good points this one begins with.
+        prescreen: a proxy that ranks networks before they are trained: "naswot", "jacob_cov",
+            "synflow" or "params".
         cmd: a command line with {placeholders}, instead of `task`.
         metric_regex: finds the metric in what `cmd` prints.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -123,6 +127,7 @@ def tune(
         seed=seed,
         pack=pack,
         warm_start=tuple(warm_start),
+        prescreen=prescreen,
         runs=Path(runs),
         journal=journal,
         mlflow=mlflow,
@@ -189,6 +194,7 @@ def checked(
     runs: Path,
     journal: str | None,
     mlflow: str | None,
+    prescreen: str | None = None,
     broker: str | None = None,
     queue: str = "cpu",
     checkpoints: str | None = None,
@@ -216,6 +222,7 @@ def checked(
             raise StudyError(f"--{option} {count}: give {least} or more")
     Budget.parse(budget)
     checked_pack(pack)
+    checked_proxy(prescreen)
     names_of(sets)
     if checkpoint_budget is not None:
         budget_bytes(checkpoint_budget)
@@ -245,6 +252,7 @@ def checked(
         seed=seed,
         pack=pack,
         warm_start=warm_start,
+        prescreen=prescreen,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

@@ -10,19 +10,20 @@ import typer
 
 from automl.errors import MethodError
 from automl.methods.options import OPTIONS
-from automl.registry import FAMILIES, Family, Method, nearest, year_of
+from automl.registry import FAMILIES, PARTS, Family, Method, nearest, year_of
 from automl.reports.numerals import short
 from automl.space.ranges import Choice
 from automl.space.tree import describe
 
 from .table import aligned
 
+_EVERY = {**FAMILIES, **PARTS}
 _DEFAULTS = {"passes": "1", "buffers": "-"}
 _IN = " " * 6  # of what stands below a method
 
 
 def _names(incomplete: str) -> list[str]:
-    known = [*(n for f in FAMILIES.values() for n in f.names()), *OPTIONS]
+    known = [*(n for f in _EVERY.values() for n in f.names()), *OPTIONS]
     return [n for n in known if n.startswith(incomplete)]
 
 
@@ -38,7 +39,7 @@ def methods(
     if name is None:
         typer.echo("\n".join(_all()))
         return
-    families = [f for f in FAMILIES.values() if f.has(name)]
+    families = [f for f in _EVERY.values() if f.has(name)]
     if not families and name in OPTIONS:
         typer.echo("\n".join(_option(name)))
         return
@@ -52,6 +53,9 @@ def methods(
 def _all() -> list[str]:
     lines = ["A recipe chooses one method at each stage of a training step:", ""]
     for family in FAMILIES.values():
+        lines += [f"{family.key} ({family.folder}/)", *_table(family), ""]
+    lines += ["Networks are made of parts, and proxies judge them before they are trained:", ""]
+    for family in PARTS.values():
         lines += [f"{family.key} ({family.folder}/)", *_table(family), ""]
     return [*lines, "Explain one: automl methods NAME"]
 

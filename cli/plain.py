@@ -15,6 +15,7 @@ from typing import Any
 from automl.records import FAILURES, Status
 from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
+from automl.study.prescreening import trust_words
 from automl.study.state import State, StudyConfig, Trial
 
 from .crew import summary
@@ -58,6 +59,10 @@ class PlainLines:
             packing = StudyConfig.from_json(event["config"]).packing
             if packing is not None:
                 self._line(packing_words(packing))
+            pool = StudyConfig.from_json(event["config"]).pool
+            if pool is not None:
+                count, each = counted(len(pool.candidates), "network"), duration(pool.seconds)
+                self._line(f"prescreen {pool.proxy}: {count} scored in {each}")
         elif kind == "phase":
             self._phase(event["phase"])
         elif kind == "crew":
@@ -94,6 +99,8 @@ class PlainLines:
             together = packed(self._state)
             trials += f" ({together})" if together else ""
             self._line(f"search ended after {trials}{self._best()}; fresh seeds decide now")
+            if trust_words(self._state):
+                self._line(trust_words(self._state))
 
     def _reported(self, trial: Trial, before: Trial | None) -> None:
         state = self._state

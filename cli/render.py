@@ -20,6 +20,7 @@ from automl.records import FAILURES, Status
 from automl.reports.numerals import Scale, counted
 from automl.reports.tables import recipe_title
 from automl.study.budget import Budget
+from automl.study.prescreening import trust_words
 from automl.study.state import State, Trial
 
 from .crew import size, trains, what
@@ -151,7 +152,7 @@ class Screen:
             return [Text(self._note or "opening the task, then a smoke trial of the baseline ...")]
         head = [*self._headline(width, plain), Text(), *self._values()]
         foot = [Text(self._note or "Ctrl-C stops; what is trained is saved", "dim")]
-        news = [*self._failed(), *self._news()]
+        news = [*self._failed(), *self._screened(), *self._news()]
         room = height - len(head) - len(foot) - (len(news) + 1 if news else 0)
         crew = self._hands(max(room // 3, 1))
         room -= len(crew) + 1 if crew else 0
@@ -301,6 +302,10 @@ class Screen:
         line.append("failures  ", "bold")
         line.append(", ".join(f"{n} {status}" for status, n in self._failures.most_common()), "red")
         return [line]
+
+    def _screened(self) -> list[Text]:
+        words = trust_words(self._state)
+        return [Text(words)] if words else []
 
     def _news(self) -> list[Text]:
         lines = [Text(f"  {line}") for line in self._recent]

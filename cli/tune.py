@@ -126,6 +126,14 @@ def tune(
             autocompletion=study_names,
         ),
     ] = None,
+    prescreen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROXY",
+            help="Rank networks before they are trained, for as long as that proves right: naswot, "
+            "jacob_cov, synflow or params.",
+        ),
+    ] = None,
     cmd: Annotated[
         str | None,
         typer.Option(
@@ -196,6 +204,7 @@ def tune(
         seed=seed,
         pack=pack,
         warm_start=tuple(warm_start or ()),
+        prescreen=prescreen,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

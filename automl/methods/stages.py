@@ -295,6 +295,16 @@ class Parametrization(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proxy(Method):
+    """A guess, before training, of how good a network will be: score(net, x [b, ...]) -> float.
+
+    Higher is better; nan where it cannot tell. `net` is as initialized, `x` one training batch.
+    """
+
+    score: Callable[[nn.Module, Tensor], float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss(Method):
     """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member.
 

@@ -18,6 +18,7 @@ from automl.space.tree import Space, describe
 from automl.study.comparison import LEVEL
 from automl.study.contenders import baseline_recipe
 from automl.study.finals import fresh_seeds
+from automl.study.prescreening import trust_words
 from automl.study.state import State, StudyConfig, Trial
 from automl.study.verdict import Verdict
 
@@ -209,6 +210,8 @@ def _measured(state: State, config: StudyConfig, verdict: Verdict) -> list[tuple
     ]  # fmt: skip
     if not card.sizes.get("test"):
         rows.insert(8, ("Test split", "none: the verdict is on validation data"))
+    if config.pool is not None:
+        rows.insert(5, ("Prescreening", trust_words(state)))
     return rows
 
 

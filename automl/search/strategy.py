@@ -23,6 +23,7 @@ from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.paired import Failure, Paired, Rule, Sampler, Trial
 from automl.search.portfolio import portfolio as shipped
+from automl.search.prescreen import Pool, Prescreened
 from automl.search.samplers.random import RandomSampler
 from automl.space.tree import Point, Space
 
@@ -65,6 +66,7 @@ class Setting:
     workers: int
     budget: float | None
     portfolio: Sequence[Point] | None
+    pool: Pool | None
 
 
 def make_strategy(
@@ -77,6 +79,7 @@ def make_strategy(
     workers: int = 1,
     budget: float | None = None,
     portfolio: Sequence[Point] | None = None,
+    pool: Pool | None = None,
 ) -> Strategy:
     """The strategy called `name` on `space`.
 
@@ -89,6 +92,7 @@ def make_strategy(
         budget: full trainings that the search can expect to spend.
         portfolio: points that did well elsewhere, best bets first, for a strategy that begins with
             such; the shipped ones when None.
+        pool: networks that a proxy has scored, of which the best are tried first.
 
     Raises:
         StrategyError: an unknown name, or a fidelity or direction that cannot be.
@@ -102,7 +106,9 @@ def make_strategy(
         raise StrategyError(f"fidelity: eta {eta} must be at least 2")
     if direction not in ("maximize", "minimize"):
         raise StrategyError(f"direction '{direction}'; write maximize or minimize")
-    setting = Setting(space, fidelity, direction == "maximize", seed, workers, budget, portfolio)
+    setting = Setting(
+        space, fidelity, direction == "maximize", seed, workers, budget, portfolio, pool
+    )
     return _STRATEGIES[name][1](setting)
 
 
@@ -170,6 +176,8 @@ def _paired(
     *,
     rule: Callable[[int, int, int], Rule] = Full,
 ) -> Strategy:
+    if setting.pool is not None:
+        sampler = Prescreened(setting.space, sampler, setting.pool)
     return Paired(
         setting.space,
         sampler,

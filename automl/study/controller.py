@@ -291,6 +291,7 @@ def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
         workers=config.workers,
         budget=budget.search_fulls(config),
         portfolio=config.portfolio,
+        pool=config.pool,
     )
 
 

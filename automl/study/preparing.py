@@ -29,6 +29,7 @@ from automl.study.budget import Budget
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.packing import largest_pack
+from automl.study.prescreening import pool_for
 from automl.study.state import State, StudyConfig, replay
 from automl.study.warm_start import starting_points
 
@@ -55,6 +56,7 @@ class TuneOptions:
     seed: int = 0
     pack: str = "auto"  # "auto", "off", or how many trials train together
     warm_start: tuple[str, ...] = ()  # earlier studies to begin from, by name
+    prescreen: str | None = None  # a proxy that ranks networks before they are trained
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
     mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
@@ -149,6 +151,10 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             again = _smoke(executor, config, staging, probe=largest)  # trains nothing twice
             config = replace(config, packing=again.packing)
         _set_limits(executor, config)
+        if config.prescreen is not None:
+            config = replace(
+                config, pool=pool_for(executor, config, staging / "checkpoints", budget)
+            )
         # A strategy that refuses the space or the budget does so before anything is written.
         make_strategy(
             config.strategy,
@@ -211,6 +217,7 @@ def resume(
         seed=config.seed,
         pack=config.pack,
         warm_start=config.warm_start,
+        prescreen=config.prescreen,
         runs=runs,
         journal=journal,
         mlflow=mlflow,
@@ -343,6 +350,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         seeds=options.seeds,
         workers=workers,
         pack=options.pack,
+        prescreen=options.prescreen,
         mlflow=options.mlflow,
         checkpoint_budget=options.checkpoint_budget,
         warm_start=options.warm_start,
@@ -363,7 +371,7 @@ def _check_same(old: StudyConfig, new: StudyConfig) -> None:
     Raises:
         StudyError: naming the first setting that differs.
     """
-    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack", "warm_start")
+    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack", "warm_start", "prescreen")
     for field in fields:
         a, b = getattr(old, field), getattr(new, field)
         if field == "spec" and a != b:

@@ -31,6 +31,7 @@ from automl.records import (
     TaskCard,
     TaskSpec,
 )
+from automl.search.prescreen import Pool
 from automl.space.ranges import Value
 from automl.space.tree import Space
 
@@ -60,6 +61,8 @@ class StudyConfig:
     checkpoint_budget: str | None = None  # that checkpoints may take, as typed
     warm_start: tuple[str, ...] = ()  # earlier studies, by name
     portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
+    prescreen: str | None = None  # the proxy that ranks networks before they are trained
+    pool: Pool | None = None  # those networks, with their scores
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,12 +70,14 @@ class StudyConfig:
             "spec": self.spec.to_json(),
             "card": self.card.to_json(),
             "packing": None if self.packing is None else self.packing.to_json(),
+            "pool": None if self.pool is None else self.pool.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
         low, high, eta = data["fidelity"]
         packing, learnt = data.get("packing"), data.get("portfolio")
+        pool = data.get("pool")
         return cls(
             **{
                 **data,
@@ -83,6 +88,7 @@ class StudyConfig:
                 "warm_start": tuple(data.get("warm_start", ())),
                 "portfolio": None if learnt is None else tuple(learnt),
                 "packing": None if packing is None else Packing.from_json(packing),
+                "pool": None if pool is None else Pool.from_json(pool),
             }
         )
 

@@ -39,6 +39,10 @@ def run(
     and a pack that runs out of memory in two halves.
     """
     store, reports = Store(pack.checkpoints), []
+    if pack.proxies:
+        from automl.train.scoring import scored  # only where asked for
+
+        return scored(pack, task, progress=progress)
     if isinstance(task, LoopTask):
         for segment in pack.segments:
             try:

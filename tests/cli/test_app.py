@@ -23,8 +23,8 @@ HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "
 
 FLAGS = {
     "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --device --dry-run --epochs "
-    "--help --journal --json --metric --metric-regex --mlflow --name --pack --queue --quiet --runs "
-    "--seed --seeds --set --space --strategy --target --warm-start --workers",
+    "--help --journal --json --metric --metric-regex --mlflow --name --pack --prescreen --queue "
+    "--quiet --runs --seed --seeds --set --space --strategy --target --warm-start --workers",
     "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
     "worker": "--help",
     "worker start": "--broker --devices --help --logs --queue --slots",
