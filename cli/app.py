@@ -32,6 +32,9 @@ class Entry(NamedTuple):
 COMMANDS = {
     "tune": Entry("Search", "tune:tune", "Search for the best way to train a network."),
     "resume": Entry("Search", "tune:resume", "Go on with a study that was interrupted."),
+    "transfer": Entry(
+        "Search", "transfer:transfer", "Tune at a small width, train at a large one."
+    ),
     "train": Entry("Search", "train:train", "Train one recipe."),
     "worker": Entry("Search", "worker:app", "Start, list and drain workers of a queue."),
     "ls": Entry("Look", "studies:ls", "List the studies."),

@@ -96,7 +96,7 @@ def _grown(task: ModelTask, recipe: Recipe, argument: str, base: int) -> dict[st
     except Exception as error:
         text = " ".join(str(error).split())[:160]
         raise RecipeError(
-            f"mup builds the model at {width.name} = {base} and {_FAR * base}, and this fails: "
+            f"the model is built at {width.name} = {base} and {_FAR * base}, and this fails: "
             f"{type(error).__name__}: {text}"
         ) from None
     model = _built(task, recipe, meta=True)
@@ -209,7 +209,7 @@ def _check_tied(model: nn.Module) -> None:
         id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
     }
     if any(isinstance(m, nn.Linear) and id(m.weight) in embeddings for m in model.modules()):
-        raise RecipeError("mup: the output layer shares the embedding's weights; give it its own")
+        raise RecipeError("the output layer shares the embedding's weights; give it its own")
 
 
 _KEPT = 64

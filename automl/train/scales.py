@@ -21,6 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from automl.errors import RecipeError
 from automl.methods.stages import Layout, Optimizer, Parametrization, Scaling, Slot
 from automl.recipe import Recipe
 from automl.registry import family
@@ -93,7 +94,11 @@ def factors_of(task: ModelTask, recipe: Recipe, layout: Layout) -> Mapping[str, 
     if not method.looks:
         return {}
     given = {n: r.default for n, r in method.ranges.items()} | values
-    found = growths(task, recipe, argument=str(given["argument"]), base=int(str(given["base"])))
+    try:
+        found = growths(task, recipe, argument=str(given["argument"]), base=int(str(given["base"])))
+    except RecipeError as error:
+        text = str(error).replace("; name one", f"; name one in parametrization.{name}.argument")
+        raise RecipeError(f"parametrization {name}: {text}") from None
     ((chosen, _),) = recipe.stage("optimizer")
     optimizer = cast(Optimizer, family("optimizer").get(chosen))
     out: dict[str, Factors] = {}

@@ -31,6 +31,8 @@ FLAGS = {
     "worker ls": "--broker --help",
     "worker drain": "--broker --help",
     "worker logs": "--help --logs",
+    "transfer": "--argument --budget --device --epochs --help --large --name --quiet --runs --seed "
+    "--seeds --set --small --space --target --workers",
     "train": "--device --help --save --seed --target --task",
     "ls": "--help --journal --runs",
     "show": "--help --journal --runs",
@@ -85,7 +87,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
-        "Search": ["tune", "resume", "train", "worker"],
+        "Search": ["tune", "resume", "transfer", "train", "worker"],
         "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],
@@ -208,7 +210,7 @@ def _completed(line: str, **environment: str) -> list[str]:
 
 
 def test_shell_completes_commands_and_options() -> None:
-    assert _completed("automl t") == ["tune", "train"]
+    assert _completed("automl t") == ["tune", "transfer", "train"]
     assert _completed("automl tune --bu") == ["--budget"]
 
 
@@ -254,6 +256,9 @@ WRONG = {
     "methods lionn": "no method named 'lionn'; nearest: 'lion'",
     "space": "missing command",
     "space show nosuch": "no space named 'nosuch'",
+    "transfer digits --small 64 --large 32": "--small 64 and --large 32: give a larger width",
+    "transfer digits --argument depth": "'depth' is no whole-number argument",
+    "transfer digits --set parametrization=standard": "a transfer sets it itself",
     "train nosuch.toml": "nosuch.toml: no such file",
     "ui": "no MLflow store in runs yet",
     "ui --port 99999": "'--port'",

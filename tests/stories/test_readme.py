@@ -42,7 +42,7 @@ def test_its_commands_are_there() -> None:
 def test_its_options_are_there() -> None:
     helps = [
         subprocess.run([AUTOML, *words, "--help"], capture_output=True, text=True).stdout
-        for words in (["tune"], ["train"], ["worker", "start"])
+        for words in (["tune"], ["transfer"], ["train"], ["worker", "start"])
     ]
     text = re.sub(r'--cmd ".*?"', "--cmd", README)
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help"}

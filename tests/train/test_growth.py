@@ -125,7 +125,7 @@ def odd(recipe: Recipe) -> nn.Module:
         (lambda r: nn.Linear(2, 2), {"depth": 3}, "no whole-number argument that changes"),
         (two, {"first": 8, "second": 8, "argument": "third"}, "'third' is no whole.*: first"),
         (tied, {"width": 32}, "the output layer shares the embedding's weights"),
-        (odd, {"width": 32}, "builds the model at model.width = 16 and 64, .*ValueError: not 16"),
+        (odd, {"width": 32}, "the model is built at model.width = 16 and 64, .*ValueError: not 16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_one_line(
