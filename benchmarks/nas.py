@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from automl.darts.derive import argmax, perturbation
 from automl.darts.search import Search, Settings
 from automl.darts.supernet import Supernet, every_candidate
-from automl.methods.architectures.cells import CELLS_EDGES, CELLS_OPERATIONS, cells
+from automl.methods.architectures.cells import CELLS_EDGES, CELLS_OPERATIONS, METHOD, cells
 from automl.methods.stages import Shape
 from automl.records import TaskSpec
 from automl.tasks.digits import open_digits
@@ -114,7 +114,10 @@ def right(net: nn.Module, x: Tensor, y: Tensor) -> float:
 def searched(data: Data, seed: int, order: int) -> tuple[Search, float]:
     began = time.process_time()
     torch.manual_seed(seed)
-    net = Supernet(data.shape, candidates=every_candidate(CELLS_OPERATIONS), seed=seed)
+    assert METHOD.cells is not None
+    hyper = {"width": 8, "cells": 1, "dropout": 0.0}
+    candidates = every_candidate(METHOD)
+    net = Supernet(data.shape, METHOD.cells, candidates=candidates, hyper=hyper, seed=seed)
     search = Search(net, *data.train, Settings(order=order, seed=seed, epochs=data.search_epochs))
     search.run()
     return search, time.process_time() - began

@@ -78,7 +78,7 @@ class Search:
             for name, half in (("weights", self.train), ("alphas", self.valid))
         ]
         self.per_epoch = math.ceil(len(one) / s.batch_size)
-        self._weights, self._alphas = net.weights(), list(net.alphas().values())
+        self._weights, self._alphas = net.weights(), net.structure()
         self._sgd = torch.optim.SGD(self._weights, s.lr, s.momentum, weight_decay=s.wd)
         self._adam = torch.optim.Adam(
             self._alphas, s.alpha_lr, betas=(0.5, 0.999), weight_decay=s.alpha_wd

@@ -244,17 +244,55 @@ class BatchMethod(Method):
     score: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
+class Make(Protocol):
+    """make(name) -> the operation `name` for one place of a network.
+
+    affine: whether its norms scale and shift; in a mixture that would undo the mixture's weights.
+    parts: one that serves a `parts`-th of the channels.
+    """
+
+    def __call__(self, name: str, *, affine: bool = True, parts: int = 1) -> nn.Module: ...
+
+
+Place = Callable[[str, Make], nn.Module]
+"""place(edge, make) -> what stands on the edge: an operation, or a mixture of several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSpace:
+    """What a weight-sharing search may decide in an architecture.
+
+    build(shape, place, **hyper) makes the network; it calls `place` for every edge of every cell,
+    and is given all hyperparameters but the edges. An edge is a hyperparameter of the architecture,
+    a Choice of operations; edges of one name share their choice, in whatever cell they stand.
+    `nodes` says which edges are summed in a node, in order. An edge keeps the shape of what goes in
+    but perhaps for its stride; `channels` is the dimension that holds the channels. `depth` names
+    the hyperparameter that counts cells, or is empty where the number is fixed.
+    """
+
+    build: Callable[..., nn.Module]
+    nodes: Mapping[str, tuple[str, ...]]
+    channels: int = 1
+    depth: str = "cells"
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        return tuple(edge for edges in self.nodes.values() for edge in edges)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Method):
     """A network: build(shape, **hyper) -> plain torch module for one member (no axis k).
 
     `parts` says which hyperparameters name a part, and of which family: {"activation":
-    "activation"}. `build` is given what makes that part instead of its name.
+    "activation"}. `build` is given what makes that part instead of its name. With `cells` its
+    edges can be found by a weight-sharing search.
     """
 
     build: Callable[..., nn.Module]
     kinds: tuple[str, ...]
     parts: Mapping[str, str] = field(default_factory=dict)
+    cells: CellSpace | None = None
 
     def network(self, shape: Shape, hyper: Mapping[str, Value]) -> nn.Module:
         """The network of these values; defaults for what they leave out."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,10 @@ from automl.darts.collapse import collapsed_at, sharpness
 from automl.darts.derive import argmax, perturbation
 from automl.darts.recalibrate import accuracy, recalibrate
 from automl.darts.search import Search, Settings
-from automl.darts.supernet import Supernet, every_candidate
-from automl.methods.architectures.cells import CELLS_EDGES, CELLS_OPERATIONS, cells_network
-from automl.methods.architectures.cells import cells_operation as operation
+from automl.darts.supernet import Supernet
+from automl.methods.architectures.cells import CELLS_EDGES, CELLS_OPERATIONS
+from automl.methods.architectures.cells import METHOD as CELLS
+from automl.methods.architectures.cells import cells as network
 from automl.methods.stages import Shape
 from automl.tasks.digits import load_digits_tensors
 
@@ -30,20 +33,25 @@ def digits(count: int = 128) -> tuple[Tensor, Tensor]:
     return x[:count], y[:count]
 
 
+def made(candidates: Mapping[str, tuple[str, ...]], **rest: Any) -> Supernet:
+    hyper = {"width": 4, "cells": 1, "dropout": 0.0}
+    assert CELLS.cells is not None
+    return Supernet(DIGIT, CELLS.cells, candidates=candidates, hyper=hyper, **rest)
+
+
 def supernet(names: tuple[str, ...] = CELLS_OPERATIONS, *, seed: int = 0) -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Supernet(DIGIT, candidates=every_candidate(names), width=4, seed=seed)
+        return made(dict.fromkeys(CELLS_EDGES, names), seed=seed)
 
 
 def test_one_candidate_an_edge_is_ordinary_training_bit_for_bit() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         one = {edge: (name,) for edge, name in EDGES.items()}
-        net = Supernet(DIGIT, candidates=one, width=4, affine=True)
+        net = made(one, affine=True)
         torch.manual_seed(1)
-        operations = {e: operation(name, 4) for e, name in EDGES.items()}
-        plain = cells_network(DIGIT, width=4, dropout=0.0, edges=[operations])
+        plain = network(DIGIT, width=4, cells=1, dropout=0.0, **EDGES)
     settings = Settings(epochs=3, batch_size=32)
     search = Search(net, *digits(), settings)
     batches = [search._feeds[0].batch(u) for u in range(3 * search.per_epoch)]
@@ -203,3 +211,16 @@ def test_accuracy_leaves_the_statistics_as_they_were() -> None:
     before = [b.clone() for b in net.buffers()]
     assert 0 <= accuracy(net, x, y, measure=x) <= 1
     assert all(torch.equal(b, old) for b, old in zip(net.buffers(), before, strict=True))
+
+
+def test_a_part_of_the_channels_is_mixed_and_all_are_shuffled() -> None:
+    net = made(dict.fromkeys(CELLS_EDGES, ("skip", "none")), parts=2, gated=True)
+    mixture = next(iter(net.mixtures()))
+    with torch.no_grad():
+        mixture.alpha.copy_(torch.tensor([math.log(3), 0.0]))  # weights 3/4 and 1/4
+    x = torch.arange(1.0, 5.0).view(1, 4, 1, 1)
+    # The first half times 3/4, then one channel of each half in turn.
+    assert mixture(x).flatten().tolist() == pytest.approx([0.75, 3.0, 1.5, 4.0])
+    gates = [p.detach().softmax(0).tolist() for p in net.betas.values()]
+    assert gates == [[0.5, 0.5], pytest.approx([1 / 3] * 3)]
+    assert len(net.structure()) == 8

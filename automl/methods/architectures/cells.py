@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automl.methods.stages import Architecture, Shape
+from automl.methods.stages import Architecture, CellSpace, Place, Shape
 from automl.space.ranges import Choice, Float, Int
 
 CELLS_EDGES = ("e01", "e02", "e12", "e03", "e13", "e23")
@@ -68,9 +68,14 @@ class CellsCell(nn.Module):
 
 
 def cells_network(
-    shape: Shape, *, width: int, dropout: float, edges: list[dict[str, nn.Module]]
+    shape: Shape, place: Place, *, width: int, cells: int, dropout: float
 ) -> nn.Module:
-    """Stem, one cell for each of `edges` and head; on an edge: an operation, or a mixture."""
+    """Stem, `cells` cells and head; what stands on an edge is `place`'s affair."""
+
+    def make(name: str, *, affine: bool = True, parts: int = 1) -> nn.Module:
+        return cells_operation(name, width // parts, affine=affine)
+
+    edges = [{edge: place(edge, make) for edge in CELLS_EDGES} for _ in range(cells)]
     channels, side = shape.features[0], min(shape.features[1:])
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -88,10 +93,9 @@ def cells_network(
 
 
 def cells(shape: Shape, *, width: int, cells: int, dropout: float, **edges: str) -> nn.Module:
-    operations: list[dict[str, nn.Module]] = [
-        {name: cells_operation(edges[name], width) for name in CELLS_EDGES} for _ in range(cells)
-    ]
-    return cells_network(shape, width=width, dropout=dropout, edges=operations)
+    return cells_network(
+        shape, lambda e, make: make(edges[e]), width=width, cells=cells, dropout=dropout
+    )
 
 
 METHOD = Architecture(
@@ -103,6 +107,10 @@ METHOD = Architecture(
         "dropout": Float(0.0, 0.5, default=0.0),
         **{name: Choice(list(CELLS_OPERATIONS), default="conv3") for name in CELLS_EDGES},
     },
+    cells=CellSpace(
+        build=cells_network,
+        nodes={"h1": ("e01",), "h2": ("e02", "e12"), "h3": ("e03", "e13", "e23")},
+    ),
     when="cells found by an architecture search",
     source="arXiv:1806.09055",
 )
