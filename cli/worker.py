@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,14 @@ def start(
     slots: Annotated[
         int, typer.Option(min=1, metavar="N", help="Workers a device.", show_default=True)
     ] = 1,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="This machine's own address of what the driver knows as --checkpoints, or as "
+            "--runs.  [default: the driver's]",
+        ),
+    ] = None,
     logs: Logs = Path("logs"),
 ) -> None:
     """Run workers on this machine until Ctrl-C.
@@ -46,8 +55,13 @@ def start(
     """
     from automl.executors.broker import redacted
     from automl.executors.launching import devices_of, keep_running
+    from automl.objects import checked_place
+    from automl.signing import shared_key
 
     url, pinned = _url(broker), devices_of(devices)
+    if checkpoints is not None:
+        os.environ["AUTOML_CHECKPOINTS"] = checked_place(checkpoints, "--checkpoints")
+    shared_key()  # one that cannot be read is told now
     _living(url)  # no server: one line now, not a log full of them
     typer.echo(f"workers of {redacted(url)}; Ctrl-C ends them")
     keep_running(url, queue=queue, devices=pinned, slots=slots, logs=logs, say=typer.echo)

@@ -17,13 +17,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from celery.utils.log import get_task_logger
+
+from automl.errors import AutomlError, CheckpointError
 from automl.executors import crew
 from automl.executors.leases import Gone, Lease, Leases, connect
 from automl.executors.warm import Warm
 from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
+from automl.signing import unsigned
 
 from . import registry
+from .code import admit
 from .keeping import Keeper
+
+_said = get_task_logger(__name__)
 
 _SAVING_SECONDS = 25.0  # to write a checkpoint before this worker leaves
 _LOOK_SECONDS = 0.25  # between looks at the lease and the clock while nothing is heard
@@ -64,7 +71,7 @@ class Supervisor:
         lease = self._reach(lambda: leases.claim(id, self._owner))
         if lease is None:
             return
-        pack = Pack.from_json(lease.order)
+        pack = Pack.from_json(unsigned(lease.order))
         registry.note(self._client, self._owner, **crew.occupied(study, pack))
         try:
             self._settle(leases, lease, pack)
@@ -84,7 +91,7 @@ class Supervisor:
 
     def _settle(self, leases: Leases, lease: Lease, pack: Pack) -> None:
         with Keeper(leases, lease) as keeper:
-            reports = self._trained_reports(keeper, lease.task, pack)
+            reports = self._trained_reports(keeper, lease, pack)
         if reports is None:
             if not keeper.lost:
                 self._reach(lambda: leases.release(lease))
@@ -98,11 +105,16 @@ class Supervisor:
             self._failed += report.status in FAILURES
             self._done += report.status not in (*FAILURES, Status.STOPPED)
 
-    def _trained_reports(
-        self, keeper: Keeper, task: Mapping[str, Any], pack: Pack
-    ) -> list[Report] | None:
+    def _trained_reports(self, keeper: Keeper, lease: Lease, pack: Pack) -> list[Report] | None:
         """What the order brought; None when it was lost meanwhile, or could not be saved."""
-        warm = self._process(TaskSpec.from_json(task["spec"]))
+        task = lease.task
+        try:
+            admitted = admit(task, lease.order)
+        except AutomlError as error:  # a store that cannot be reached is no fault of the order
+            lost = isinstance(error, CheckpointError)
+            return self._refused(pack, str(error), Status.LOST if lost else Status.INVALID)
+        pack = admitted.pack
+        warm = self._process(TaskSpec.from_json(task["spec"]), admitted.folder)
         warm.train(pack)
         limits = {k: float(task[k]) for k in ("stall_seconds", "deadline_seconds")}
         leave_by: float | None = None
@@ -113,7 +125,8 @@ class Supervisor:
             ready, _, _ = select.select([warm.news], [], [], _LOOK_SECONDS)
             news = warm.read() if ready else []
             if news is None or (not ready and warm.process.poll() is not None):
-                return self._replace()
+                died = self._replace()
+                return self._refused(pack, str(warm.failure)) if warm.failure else died
             for one in news:
                 if isinstance(one, Progress):
                     keeper.tell(one.to_json())
@@ -150,27 +163,27 @@ class Supervisor:
             ("code", warm.card.code_fingerprint),
         ):
             if here != task[what]:
-                message = (
-                    f"worker {self._owner} has other {what}: fingerprint {here}, the driver's is "
-                    f"{task[what]}"
-                )
-                return [
-                    Report(s.trial, s.start, s.start, Status.INVALID, message=message)
-                    for s in pack.segments
-                ]
+                found = f"other {what}: fingerprint {here}, the driver's is {task[what]}"
+                return self._refused(pack, found)
         return []
 
-    def _process(self, spec: TaskSpec) -> Warm:
+    def _refused(self, pack: Pack, why: str, status: Status = Status.INVALID) -> list[Report]:
+        """Reports that this worker did not train, and why; its log says so, too."""
+        message = f"worker {self._owner}: {why}"
+        _said.warning("refused: %s", why)
+        return [Report(s.trial, s.start, s.start, status, message=message) for s in pack.segments]
+
+    def _process(self, spec: TaskSpec, folder: Path | None) -> Warm:
         """The warm process for this task, new if it was another's or has trained enough."""
         warm = self._warm
         if warm is not None:
             worn = self._trained >= _ORDERS or warm.process.poll() is not None
-            if warm.spec == spec and not worn:
+            if (warm.spec, warm.folder) == (spec, folder) and not worn:
                 self._trained += 1
                 return warm
             warm.end(now=False)
         self._trained = 1
-        self._warm = Warm(spec, self._log, environment=self._environment)
+        self._warm = Warm(spec, self._log, folder=folder, environment=self._environment)
         return self._warm
 
     def _replace(self, overdue: str = "") -> list[Report]:

@@ -28,6 +28,7 @@ from automl.executors import crew
 from automl.executors.broker import redacted
 from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
 from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
+from automl.signing import signed
 
 TASK = "automl.train"  # the Celery task's name
 SETTINGS = {
@@ -93,6 +94,9 @@ class Queue:
         spec: the task, as every worker can open it: its path is one on the workers' disks.
         card: what the driver found there; workers with other code or data refuse.
         workers: packs that are out at once; 0: as many as workers live.
+        place: of checkpoints and code, a folder or URL; workers may know it by another address.
+        snapshot: digest of the code that lies there; "": none is needed.
+        key: that the announcement and all orders are signed with.
         listen: hears a "crew" event whenever the queue's workers, or what they do, change.
 
     Raises:
@@ -111,6 +115,9 @@ class Queue:
         queue: str = "cpu",
         workers: int = 0,
         lease_seconds: float = LEASE_SECONDS,
+        place: str = "",
+        snapshot: str = "",
+        key: bytes | None = None,
         listen: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
         self.card, self.queue = card, queue
@@ -126,7 +133,11 @@ class Queue:
         self._swept = time.monotonic()
         self._looked = -_COUNT_SECONDS
         self._living = 0
-        self._task = {
+        self._key = key
+        task = {
+            "study": study,
+            "place": place,
+            "snapshot": snapshot,
             "spec": spec.to_json(),
             "code": card.code_fingerprint,
             "data": card.data_fingerprint,
@@ -134,6 +145,7 @@ class Queue:
             "deadline_seconds": deadline_seconds,
             "lease_seconds": lease_seconds,
         }
+        self._task = signed(task, key)
         try:
             self._leases.announce(self._task)
             self._progress = self._leases.last_progress()
@@ -221,7 +233,7 @@ class Queue:
 
     def _lay(self, id: str) -> None:
         self._leases.announce(self._task)
-        self._leases.put(id, self._out[id].pack.to_json())
+        self._leases.put(id, signed(self._out[id].pack.to_json(), self._key))
         self._send(id)
 
     def _send(self, id: str) -> None:

@@ -25,6 +25,7 @@ class Processes:
         logs: folder for what the workers print, one file each.
         stall_seconds: a worker that says nothing for so long while it trains is killed.
         deadline_seconds: and one that trains a segment for longer than this.
+        folder: that they run in; None: the present one.
 
     Raises:
         AutomlError: what the worker found wrong with the task, of its class.
@@ -39,8 +40,9 @@ class Processes:
         logs: Path,
         stall_seconds: float,
         deadline_seconds: float = math.inf,
+        folder: Path | None = None,
     ) -> None:
-        self._spec, self._logs = spec, logs
+        self._spec, self._logs, self._folder = spec, logs, folder
         self.stall_seconds, self.deadline_seconds = stall_seconds, deadline_seconds
         cores = len(os.sched_getaffinity(0))
         self.workers = workers or cores
@@ -105,7 +107,7 @@ class Processes:
                 worker.end(now=True)
 
     def _start(self, number: int) -> Warm:
-        return Warm(self._spec, self._logs / f"{number}.log")
+        return Warm(self._spec, self._logs / f"{number}.log", folder=self._folder)
 
     def _gone(self, worker: Warm, overdue: str = "") -> list[Report]:
         """Replace a worker that died or is overdue; what it trained comes back as such."""

@@ -20,6 +20,7 @@ from typing import Any, cast
 from automl import errors
 from automl.errors import AutomlError
 from automl.records import Pack, Progress, Report, Segment, Status, TaskCard, TaskSpec
+from automl.signing import SECRETS
 
 OPEN_SECONDS = 600.0  # to import torch and read the data
 _END_SECONDS = 2.0  # for a process to exit after its pipe is closed, before it is killed
@@ -45,13 +46,19 @@ class Warm:
     Args:
         spec: the task that it opens first.
         log: file for what it prints, the user's code included.
+        folder: to run in, such as that of a snapshot of the user's code; None: the present one.
         environment: variables of its own, such as CUDA_VISIBLE_DEVICES.
     """
 
     def __init__(
-        self, spec: TaskSpec, log: Path, *, environment: Mapping[str, str] | None = None
+        self,
+        spec: TaskSpec,
+        log: Path,
+        *,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.spec, self.log = spec, log
+        self.spec, self.log, self.folder = spec, log, folder
         self.pack: Pack | None = None
         self.card: TaskCard | None = None
         self.failure: AutomlError | None = None
@@ -62,13 +69,16 @@ class Warm:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "automl.train", str(inward), str(outward)],
+                # -P: a file in that folder, say random.py, is no module of ours.
+                [sys.executable, *(["-P"] if folder else []), "-m", "automl.train",
+                 str(inward), str(outward)],
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=(inward, outward),
-                env={**os.environ, **_ENVIRONMENT, **(environment or {})},
-            )
+                env={**_inherited(), **_ENVIRONMENT, **(environment or {})},
+            )  # fmt: skip
         os.close(inward)
         os.close(outward)
         self._order({"op": "open", "spec": spec.to_json()})
@@ -167,3 +177,8 @@ class Warm:
             name, text = message["error"]
             self.failure = cast(type[AutomlError], getattr(errors, name))(text)
         return []
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment without its secrets: what the user's code prints is kept."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}

@@ -24,12 +24,14 @@ from automl.objects import put
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.search.strategy import default_fidelity, make_strategy
+from automl.signing import shared_key
 from automl.space.tree import Point, Space
 from automl.study.budget import Budget
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.packing import largest_pack
 from automl.study.prescreening import pool_for
+from automl.study.shipping import Shipped, shipped
 from automl.study.state import State, StudyConfig, replay
 from automl.study.warm_start import starting_points
 
@@ -113,8 +115,10 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
     staging = _staging(options.runs)
     executor = None
     try:
+        sent = _sent(options)
         executor = Processes(
-            options.spec,
+            sent.spec,
+            folder=sent.folder,
             workers=1 if options.broker else options.workers or 0,
             logs=staging / "workers",
             stall_seconds=_STALL_SECONDS,
@@ -140,7 +144,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
                 checkpoint_budget=options.checkpoint_budget or known.checkpoint_budget,
             )
             _set_limits(executor, known)
-            crowd = _executor(executor, options, known, folder, url, listen)
+            crowd = _executor(executor, sent, options, known, folder, url, listen)
             return Prepared(known, folder, journal, url, crowd, state, None)
         if options.warm_start:
             config = replace(config, portfolio=_learnt(options, card))
@@ -180,7 +184,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
-        crowd = _executor(executor, options, config, folder, url, listen)
+        crowd = _executor(executor, sent, options, config, folder, url, listen)
         return Prepared(config, folder, journal, url, crowd, State(), smoke)
     except BaseException:
         if executor is not None:
@@ -270,8 +274,18 @@ def _crew(options: TuneOptions) -> int:
     return options.workers or max(len(there), 1)
 
 
+def _sent(options: TuneOptions) -> Shipped:
+    """The task as its workers open it: from a snapshot, where they are elsewhere."""
+    if options.broker is None:
+        return Shipped(options.spec)
+    shared_key()  # one that cannot be read is told before anything is trained
+    places = [options.runs, *([] if options.checkpoints is None else [Path(options.checkpoints)])]
+    return shipped(options.spec, leave_out=places)
+
+
 def _executor(
     local: Processes,
+    sent: Shipped,
     options: TuneOptions,
     config: StudyConfig,
     folder: Path,
@@ -283,10 +297,15 @@ def _executor(
         return local
     from automl.executors.celery import Queue  # as above
 
+    place = config.place or str(folder.absolute())
+    sent.publish(place)
     queue = Queue(
         options.broker,
         study=_key(config.name, journal),
-        spec=_anywhere(config.spec),
+        spec=sent.spec,
+        place=place,
+        snapshot=sent.digest,
+        key=shared_key(),
         card=config.card,
         stall_seconds=local.stall_seconds,
         deadline_seconds=local.deadline_seconds,
@@ -303,16 +322,6 @@ def _key(name: str, journal: str) -> str:
     """The study's name among all that share a server or a store."""
     place = journal if "://" in journal else str(Path(journal).absolute())
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
-def _anywhere(spec: TaskSpec) -> TaskSpec:
-    """The task by paths that hold in every process that sees the same disk."""
-    source, space = spec.source, spec.space
-    if not spec.command and Path(source).exists():
-        source = str(Path(source).absolute())
-    if space is not None and Path(space).exists():
-        space = str(Path(space).absolute())
-    return replace(spec, source=source, space=space)
 
 
 def _staging(runs: Path) -> Path:
@@ -416,7 +425,7 @@ def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: in
     recipe = Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=config.seed)
     stop = min(_SMOKE_STEPS, card.eval_steps, card.steps)
     segment = Segment(SMOKE_TRIAL, recipe, 0, stop)
-    executor.submit(Pack((segment,), str(staging / "checkpoints"), probe=probe))
+    executor.submit(Pack((segment,), str(staging.absolute() / "checkpoints"), probe=probe))
     while True:
         for report in executor.reports(1.0):
             if isinstance(report, Report):

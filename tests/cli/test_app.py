@@ -27,7 +27,7 @@ FLAGS = {
     "--quiet --runs --seed --seeds --set --space --strategy --target --warm-start --workers",
     "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
     "worker": "--help",
-    "worker start": "--broker --devices --help --logs --queue --slots",
+    "worker start": "--broker --checkpoints --devices --help --logs --queue --slots",
     "worker ls": "--broker --help",
     "worker drain": "--broker --help",
     "worker logs": "--help --logs",

@@ -6,11 +6,18 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
-def start(url: str, queue: str, logs: Path, *, name: str = "w0") -> subprocess.Popen[bytes]:
+def start(
+    url: str,
+    queue: str,
+    logs: Path,
+    *,
+    name: str = "w0",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """An ordinary worker of the app; it takes messages some seconds later."""
     celery = Path(sys.executable).parent / "celery"
     command = [
@@ -21,7 +28,12 @@ def start(url: str, queue: str, logs: Path, *, name: str = "w0") -> subprocess.P
     with (logs / f"{name}.log").open("ab") as output:
         return subprocess.Popen(
             command,
-            env={**os.environ, "AUTOML_BROKER": url, "AUTOML_LOGS": str(logs)},
+            env={
+                **os.environ,
+                "AUTOML_BROKER": url,
+                "AUTOML_LOGS": str(logs),
+                **(environment or {}),
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -30,9 +42,14 @@ def start(url: str, queue: str, logs: Path, *, name: str = "w0") -> subprocess.P
 
 @contextlib.contextmanager
 def worker(
-    url: str, queue: str, logs: Path, *, name: str = "w0"
+    url: str,
+    queue: str,
+    logs: Path,
+    *,
+    name: str = "w0",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = start(url, queue, logs, name=name)
+    process = start(url, queue, logs, name=name, environment=environment)
     try:
         yield process
     finally:

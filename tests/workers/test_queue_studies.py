@@ -187,44 +187,6 @@ def test_a_worker_that_is_asked_to_end_hands_its_segment_over(stage: Stage) -> N
     driver.wait()
 
 
-def test_a_password_shows_in_no_file_and_no_command_line(tmp_path: Path) -> None:
-    secret = "tell-nobody-4711"
-    server = Server(tmp_path / "redis")
-    client = redis.Redis.from_url(server.url)
-    client.config_set("requirepass", secret)
-    url = f"redis://:{secret}@127.0.0.1:{server.port}/0"
-    place = tmp_path / "place"
-    place.mkdir()
-    (place / "task.py").write_text(TASK_FILE)
-
-    def run(command: list[str], output: str) -> subprocess.Popen[bytes]:
-        with (place / output).open("wb") as file:
-            return subprocess.Popen(
-                [*command, "--queue", "q"],
-                cwd=place,
-                env={**os.environ, **SETTINGS, "AUTOML_BROKER": url},
-                stdout=file,
-                stderr=file,
-            )
-
-    worker = run(automl("worker", "start"), "start.txt")
-    try:
-        study = run(tuning(place, "s", trials=1), "tune.txt")
-        while study.poll() is None:
-            for process in [*tree(worker.pid), *tree(study.pid)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    assert secret not in " ".join(process.cmdline())
-            time.sleep(0.2)
-        assert study.returncode in (0, 3), (place / "tune.txt").read_text()
-    finally:
-        worker.terminate()
-        worker.wait()
-        server.stop()
-    files = [f for f in place.rglob("*") if f.is_file()]
-    assert any(f.name == "journal.db" for f in files) and any(f.suffix == ".log" for f in files)
-    assert [f for f in files if secret.encode() in f.read_bytes()] == []
-
-
 def test_a_password_on_the_command_line_is_refused_in_one_line() -> None:
     done = subprocess.run(
         automl("worker", "ls", "--broker", "redis://:hush@127.0.0.1:1/0"),

@@ -1,0 +1,238 @@
+"""The user's code reaches workers that see nothing of the driver's disk but the store, and no
+worker that holds a key runs anything else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from celery import Celery
+
+from automl.archives import archive_of, digest_of
+from automl.checkpoints import Store
+from automl.executors.celery import TASK as TASK_NAME
+from automl.executors.celery import Queue
+from automl.executors.leases import Entry, Leases, connect
+from automl.executors.valkey import Server
+from automl.objects import put
+from automl.recipe import Recipe
+from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
+from automl.signing import signed
+from automl.space.tree import Space
+from automl.study.preparing import saved_state
+
+from .starting import worker
+from .test_queue_studies import SETTINGS, automl, tree, until
+
+SECRET, KEY = "tell-nobody-4711", "and-nobody-else-0815"
+
+TASK = """
+import os
+from pathlib import Path
+import torch
+from inner.net import body
+
+print(dict(os.environ))
+torch.manual_seed(0)
+x = torch.randn(300, 8)
+y = (x[:, 0] > float(Path("inner/level.txt").read_text())).long()
+data = (x, y)
+metric = "accuracy"
+epochs = 2
+
+
+def model(width: "log 8..64" = 16):
+    return body(width)
+"""
+NET = """
+from torch import nn
+
+
+def body(width):
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 2))
+"""
+
+
+def test_a_study_whose_task_is_gone_ends_in_workers_elsewhere_and_no_secret_shows(
+    tmp_path: Path,
+) -> None:
+    server = Server(tmp_path / "redis")
+    redis.Redis.from_url(server.url).config_set("requirepass", SECRET)
+    url = f"redis://:{SECRET}@127.0.0.1:{server.port}/0"
+    for place in ("task/inner", "here", "there"):
+        (tmp_path / place).mkdir(parents=True)
+    task = tmp_path / "task"
+    (task / "task.py").write_text(TASK)
+    (task / "inner" / "net.py").write_text(NET)
+    (task / "inner" / "level.txt").write_text("0.1")
+
+    def run(place: str, *command: str) -> subprocess.Popen[bytes]:
+        """Two machines on one disk: each has its own folder and cache, both have the store."""
+        secrets = {"AUTOML_BROKER": url, "AUTOML_KEY": KEY}
+        with (tmp_path / place / "said.txt").open("wb") as file:
+            return subprocess.Popen(
+                automl(*command, "--queue", "q"),
+                cwd=tmp_path / place,
+                env={**os.environ, **SETTINGS, **secrets, "AUTOML_CACHE": str(tmp_path / place)},
+                stdout=file,
+                stderr=file,
+            )
+
+    started = run("there", "worker", "start", "--slots", "2")
+    study = run(
+        "here", "tune", "../task/task.py", "--name", "s", "--budget", "2trials",
+        "--strategy", "random", "--seeds", "1", "--pack", "off", "--quiet",
+        "--set", "optimizer=adamw", "--checkpoints", str(tmp_path / "store"),
+        "--mlflow", f"sqlite:///{tmp_path}/here/mlflow.db",
+    )  # fmt: skip
+    said = tmp_path / "here" / "said.txt"
+    try:
+        until("a study that has begun", lambda: list((tmp_path / "store").glob("s-*/code/*.tar")))
+        task.rename(tmp_path / "renamed")
+        while study.poll() is None:
+            for process in [*tree(started.pid), *tree(study.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    line = " ".join(process.cmdline())
+                    assert SECRET not in line and KEY not in line
+                    if "automl.train" in line:
+                        assert not {"AUTOML_KEY", "AUTOML_BROKER"} & set(process.environ())
+            time.sleep(0.2)
+        assert study.returncode in (0, 3), said.read_text()
+    finally:
+        started.terminate()
+        started.wait()
+        study.kill()
+        study.wait()
+        server.stop()
+    state = saved_state("s", runs=tmp_path / "here" / "runs")
+    assert all(t.status == "done" for t in state.trials.values())
+    files = [f for f in tmp_path.rglob("*") if f.is_file() and "redis" not in f.parts]
+    assert {"journal.db", "mlflow.db", "cpu-0.log", "task.py"} <= {f.name for f in files}
+    printed = [f.read_text() for f in files if f.name.endswith(".training.log")]
+    assert printed and all("'PATH':" in text for text in printed)  # the task prints its environment
+    for word in (SECRET, KEY):
+        assert [f for f in files if word.encode() in f.read_bytes()] == []
+
+
+# A worker that holds a key --------------------------------------------------------------------
+
+CARD = TaskCard(
+    name="digits", kind="image", metric="accuracy", direction="maximize", space=Space({}).to_json(),
+    steps=10, eval_steps=10, batch_size=64,
+)  # fmt: skip
+SPEC = TaskSpec("digits")
+
+
+@pytest.fixture(scope="module")
+def guarded(broker: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A worker with a key, and the folder that it caches code in."""
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {"AUTOML_KEY": KEY, "AUTOML_CACHE": str(cache)}
+    with worker(broker.url, "guarded", cache / "logs", name="g", environment=environment):
+        yield cache
+
+
+def answer(broker: Server, place: Path | str, **change: Any) -> Report:
+    """What a guarded worker says to an order of a driver with these arguments."""
+    arguments: dict[str, Any] = {"spec": SPEC, "place": str(place), "key": KEY.encode(), **change}
+    queue = Queue(
+        broker.url, study="guarded", card=CARD, stall_seconds=60, queue="guarded", workers=1,
+        **arguments,
+    )  # fmt: skip
+    segment = Segment(0, Recipe({}, steps=10, seed=0), 0, 10)
+    try:
+        queue.submit(Pack((segment,), f"{place}/checkpoints"))
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline
+            for news in queue.reports(0.2):
+                if isinstance(news, Report):
+                    return news
+    finally:
+        queue.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    put(str(tmp_path), "checkpoints/.here", b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("key", "found"), [(None, "is not signed"), (b"another key of 24 bytes", "by another key")]
+)
+def test_a_study_without_the_workers_key_is_refused_in_one_line(
+    guarded: Path, broker: Server, place: Path, key: bytes | None, found: str
+) -> None:
+    report = answer(broker, place, key=key)
+    assert report.status is Status.INVALID
+    assert report.message.startswith("worker g@guarded: the study ") and found in report.message
+    assert "AUTOML_KEY_FILE" in report.message and "\n" not in report.message
+    log = guarded / "logs" / "g.log"
+    until("a line in the log", lambda: report.message.partition(": ")[2] in log.read_text())
+
+
+def test_an_order_that_was_changed_on_its_way_is_refused(
+    guarded: Path, broker: Server, place: Path
+) -> None:
+    client = connect(broker.url)
+    leases = Leases(client, "changed", seconds=5)
+    task = {"spec": SPEC.to_json(), "place": str(place), "lease_seconds": 5, "stall_seconds": 60}
+    leases.announce(signed(task, KEY.encode()))
+    segment = Segment(0, Recipe({}, steps=10, seed=0), 0, 10)
+    order = signed(Pack((segment,), "").to_json(), KEY.encode())
+    leases.put("0", {**order, "test": True})
+    with Celery(broker=broker.url) as app:
+        app.send_task(TASK_NAME, ["changed", "0"], queue="guarded", ignore_result=True)
+    entries: list[Entry] = []
+    deadline = time.monotonic() + 60
+    while not entries:
+        assert time.monotonic() < deadline
+        entries, _ = leases.read("0-0", "0-0", 1.0)
+    assert "the order is signed by another key" in entries[0].data
+    leases.clear()
+    client.close()
+
+
+def test_code_that_is_not_what_was_sent_is_refused(
+    guarded: Path, broker: Server, place: Path
+) -> None:
+    (place / "task.py").write_text("")
+    sent = digest_of(archive_of({"task.py": place / "task.py"}))
+    put(str(place), f"code/{sent}.tar", b"something else")
+    report = answer(broker, place, spec=replace(SPEC, source="task.py"), snapshot=sent)
+    assert (report.status, "is not what was sent" in report.message) == (Status.INVALID, True)
+    assert "no code" in answer(broker, place, snapshot="0" * 64).message
+    assert "is no digest" in answer(broker, place, snapshot="../../etc").message
+
+
+def test_signed_code_that_reaches_out_of_its_folder_is_refused(
+    guarded: Path, broker: Server, place: Path
+) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../../evil"))
+    sent = digest_of(out.getvalue())
+    put(str(place), f"code/{sent}.tar", out.getvalue())
+    report = answer(broker, place, snapshot=sent)
+    assert "outside of its folder" in report.message
+    assert not list(guarded.rglob("evil"))
+
+
+def test_a_worker_that_does_not_see_the_store_says_where_it_looked(
+    guarded: Path, broker: Server, tmp_path: Path
+) -> None:
+    report = answer(broker, tmp_path / "nowhere")
+    assert f"no checkpoints of this study in {tmp_path}/nowhere here" in report.message
+    assert Store(tmp_path / "nowhere" / "checkpoints").trials() == []
