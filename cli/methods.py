@@ -128,6 +128,8 @@ def _explained(family: Family, name: str) -> list[str]:
         lines += wrap(
             f"shown   {method.evidence}", 100, subsequent_indent=" " * 8, break_long_words=False
         )
+    else:
+        lines.append("shown   none known")
     lines += [f"cost    {cost}" for cost in _costs(method)]
     if method.pins:
         lines.append(f"pins    {', '.join(method.pins)}: it takes that stage over")

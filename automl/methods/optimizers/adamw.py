@@ -52,6 +52,6 @@ METHOD = Optimizer(
     buffers=2,
     reference="torch.optim.AdamW",
     when="the default",
-    evidence="its Nesterov form (nadam) is AlgoPerf's baseline: .459 tuned, Shampoo .624 (2025)",
+    evidence="its Nesterov form is AlgoPerf's baseline, see nadam",
     source="arXiv:1711.05101",
 )

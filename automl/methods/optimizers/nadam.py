@@ -64,5 +64,6 @@ METHOD = Optimizer(
     source="openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ",
     year=2016,
     when="in AdamW's place",
-    evidence="AlgoPerf's baseline: .459 tuned, Shampoo .624 (2025); .819 untuned (2024)",
+    evidence="AlgoPerf v0.5 (NadamW, 'baseline'): .590 tuned, sixth of eleven; .820 untuned, "
+    "second of six; v0.6: .458 tuned (benchmarks/algoperf.py)",
 )

@@ -73,6 +73,7 @@ METHOD = Optimizer(
     buffers=2,
     reference="schedulefree.AdamWScheduleFree",
     when="a length not known beforehand",
-    evidence="AlgoPerf 2024: .854 without tuning, first; NadamW with cosine .819",
+    evidence="AlgoPerf v0.5: .854 untuned, first of six; .773 tuned, second of eleven; NadamW "
+    ".820 and .590 (benchmarks/algoperf.py)",
     source="arXiv:2405.15682",
 )
