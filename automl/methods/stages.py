@@ -368,6 +368,7 @@ class Gradient(Method):
 
     compute: Callable[..., tuple[Tensor, Tensor]]
     init: Callable[[Tensor, Layout], State] = _no_state
+    buffers: float = 0  # of state, per weight
     passes: float = 1
     chain: bool = False
 

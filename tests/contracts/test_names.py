@@ -8,6 +8,7 @@ import pytest
 
 from automl.methods.options import OPTIONS
 from automl.registry import FAMILIES
+from automl.space.files import load_space
 
 NAMES = {
     "optimizer": "sgd momentum nesterov rmsprop adagrad adam adamw nadam adafactor adabound lion "
@@ -48,3 +49,19 @@ def test_options_lead_to_methods_that_hold_them() -> None:
             key, *rest = word.split(".")
             if key in FAMILIES and len(rest) == 2 and rest[0] != "NAME":
                 assert rest[1] in FAMILIES[key].get(rest[0]).ranges, word
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_every_method_and_each_of_its_numbers_can_be_set(key: str) -> None:
+    family = FAMILIES[key]
+    for name in family.names():
+        ranges = family.get(name).ranges
+        sets = [f"{key}={name}"]
+        for hyper, range_ in ranges.items():
+            default = range_.default
+            text = str(default).lower() if isinstance(default, bool) else str(default)
+            sets.append(f"{key}.{name}.{hyper}={text}")
+        point = load_space("training", sets=sets).default()
+        assert point[key] == name
+        for hyper, range_ in ranges.items():
+            assert point[f"{key}.{name}.{hyper}"] == range_.default, f"{key}.{name}.{hyper}"

@@ -184,10 +184,12 @@ def test_looking_optimizer_costs_what_it_declares(name: str) -> None:
     assert 1 + extra / 40 == pytest.approx(method.passes, rel=0.1)
 
 
-@pytest.mark.parametrize("name", family("optimizer").names())
-def test_state_is_as_large_as_declared(name: str) -> None:
-    method = family("optimizer").get(name)
-    assert isinstance(method, Optimizer)
+@pytest.mark.parametrize(
+    ("key", "name"), [(k, n) for k in ("optimizer", "gradient") for n in family(k).names()]
+)
+def test_state_is_as_large_as_declared(key: str, name: str) -> None:
+    method = family(key).get(name)
+    assert isinstance(method, Optimizer | Gradient)
     state = method.init(weights(), LAYOUT)
     # A share of 1 % is left for numbers of the whole member, such as a sum.
     assert sum(x.numel() for x in state.values()) / LAYOUT.size == pytest.approx(

@@ -56,6 +56,7 @@ METHOD = Gradient(
         "rho": Float(1e-2, 0.5, log=True, default=0.05),
         "alpha": Float(0.1, 1.0, default=0.7),
     },
+    buffers=1,
     passes=1.2,
     when="as sam, at 1.2 passes in place of 2",
     source="arXiv:2203.02714",
