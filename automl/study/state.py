@@ -6,7 +6,8 @@
     judge     the search is over             {"allowance": full trainings for the verdict}
     verdict   the judgement, once            {"verdict"}
     end       why the driver stopped         {"status", "message"}
-    resume    a driver took over             {"pid"}
+    pause     nothing is handed out any more, until "resume"
+    resume    a driver took over, or a pause ended
 
 Every event also has "at" (seconds since the epoch). `State.apply` is the only place that says
 what an event means; the controller, the screen, the report and MLflow all read a State.
@@ -142,9 +143,10 @@ class State:
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
     ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
     message: str = ""
+    paused: bool = False
     created: float = 0.0
     updated: float = 0.0
-    wall_seconds: float = 0.0  # while a driver was alive, across resumes
+    wall_seconds: float = 0.0  # while a driver was alive and not paused, across resumes
     searched: int = 0  # search trials begun
     _passes: float = 0.0
     _seconds: float = 0.0  # of training, all trials
@@ -161,7 +163,7 @@ class State:
                 card = self.config.card
                 baseline = Recipe(Space.from_json(card.space).default(), steps=card.steps)
                 self.packings.append((baseline, self.config.packing))
-        if kind != "resume":
+        if kind != "resume" and not self.paused:
             self.wall_seconds += at - self.updated
         self.updated = at
         if kind == "ask":
@@ -177,8 +179,12 @@ class State:
             self.verdict = event["verdict"]
         elif kind == "end":
             self.ended, self.message = event["status"], event["message"]
+            self.paused = False
+        elif kind == "pause":
+            self.paused = True
         elif kind == "resume":
             self.ended = self.message = ""
+            self.paused = False
 
     def _asked(self, segment: Segment, phase: str, label: str, at: float) -> None:
         trial = self.trials.get(segment.trial)
@@ -192,10 +198,11 @@ class State:
 
     def _reported(self, report: Report, at: float) -> None:
         trial = self.trials[report.trial]
-        trial.seconds += report.seconds
-        trial.passes += report.passes
-        self._seconds += report.seconds
-        self._passes += report.passes
+        if report.status != Status.STOPPED:  # its checkpoint counts on; the next report has it all
+            trial.seconds += report.seconds
+            trial.passes += report.passes
+            self._seconds += report.seconds
+            self._passes += report.passes
         trial.message, trial.device = report.message, report.device
         trial.memory_mib = max(trial.memory_mib, report.memory_mib)
         trial.attempts += report.status == Status.LOST
