@@ -32,6 +32,8 @@ class Entry(NamedTuple):
 COMMANDS = {
     "tune": Entry("Search", "tune:tune", "Search for the best way to train a network."),
     "resume": Entry("Search", "tune:resume", "Go on with a study that was interrupted."),
+    "pause": Entry("Search", "asking:pause", "Let a running study wait."),
+    "stop": Entry("Search", "asking:stop", "End a running study; what is trained is saved."),
     "transfer": Entry(
         "Search", "transfer:transfer", "Tune at a small width, train at a large one."
     ),

@@ -69,9 +69,13 @@ class PlainLines:
             self._crewed(event)
         elif kind == "note":
             self._line(event["text"])
-        elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
-            before = self._state.incumbent()
+        elif kind in ("study", "resume", "pause", "ask", "report", "judge", "verdict", "end"):
+            before, paused = self._state.incumbent(), self._state.paused
             self._state.apply(event)
+            if kind == "pause" and self._state.config is not None:
+                self._line(f"paused; go on with: automl resume {self._state.config.name}")
+            elif kind == "resume" and paused:
+                self._line("goes on")
             if kind == "report":
                 self._reported(self._state.trials[event["report"]["trial"]], before)
 

@@ -85,7 +85,7 @@ class Screen:
             self._crew = event
         elif kind == "note":
             self._recent.append(event["text"])
-        elif kind in ("study", "resume", "ask", "report", "judge", "verdict", "end"):
+        elif kind in ("study", "resume", "pause", "ask", "report", "judge", "verdict", "end"):
             before = self._state.incumbent()
             self._state.apply(event)
             self._seen = self._clock()
@@ -174,9 +174,10 @@ class Screen:
         trials = self._state.search_trials()
         ended = sum(t.status == Status.DONE for t in trials)
         counts = f"{counted(len(trials), 'trial')}, {ended} to the end"
-        stage = {"verdict": "2 of 2: fresh seeds", "done": "done"}.get(
-            self._phase, "1 of 2: search"
-        )
+        stages = {"verdict": "2 of 2: fresh seeds", "done": "done"}
+        stage = stages.get(self._phase, "1 of 2: search")
+        if self._state.paused:
+            stage, left = "paused", f"automl resume {config.name} goes on"
         words = (f"{share:4.0%}", stage, left, counts, packed(self._state))
         tail = "  ".join(word for word in words if word)
         bar = max(min(width - len(tail) - 2, 30), 8)
@@ -233,7 +234,7 @@ class Screen:
     def _running(self, most: int, plain: bool) -> list[Text]:
         state = self._state
         trials = [state.trials[n] for n in sorted(state.open)]
-        if not trials:
+        if not trials or state.paused:
             return []
         lines = [Text("training now", "bold")]
         shown = trials if len(trials) < most else trials[: most - 2]

@@ -230,7 +230,7 @@ def _doing(state: State, name: str, runs: Path, journal: str | None) -> str:
     from automl.study.journal import writer
 
     if writer(journal or str(runs / name / "journal.db"), name):
-        return "running"
+        return "paused" if state.paused else "running"
     return "interrupted"  # its driver was killed before it could say so
 
 

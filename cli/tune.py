@@ -251,7 +251,12 @@ def resume(
     """Go on with a study that was interrupted.
 
     It goes on to the budget that it was started with; the same `automl tune` command does the same.
+    One that was paused and runs elsewhere goes on there.
     """
+    from .asking import go_on
+
+    if go_on(name, runs, journal):
+        return
     from automl.executors.broker import broker_url
     from automl.study.preparing import resume as take_up
 

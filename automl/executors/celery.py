@@ -202,10 +202,12 @@ class Queue:
 
     def cancel(self, trial: int) -> None:
         for id, out in self._out.items():
-            if any(s.trial == trial for s in out.pack.segments):
+            trials = {s.trial for s in out.pack.segments}
+            if trial in trials:
                 out.cancelled |= {trial}
                 with contextlib.suppress(*Gone):
-                    self._leases.cancel(id, sorted(out.cancelled))
+                    whole = trials <= out.cancelled
+                    self._leases.cancel(id, sorted(out.cancelled), whole=whole)
 
     def close(self) -> None:
         """Withdraw what is out: its holders stop at their next step, or are refused."""
@@ -267,6 +269,9 @@ class Queue:
         del self._out[entry.id]
         if entry.kind == "reports":
             yield from (Report.from_json(r) for r in json.loads(entry.data))
+        elif entry.kind == "withdrawn":  # nobody had begun it
+            for s in out.pack.segments:
+                yield Report(s.trial, s.start, s.start, Status.STOPPED)
         else:
             message = f"worker {entry.data} went away"
             for s in out.pack.segments:

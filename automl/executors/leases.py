@@ -5,6 +5,8 @@
     renew    and says that it is still there          hears which trials are cancelled
     commit   and brings the reports                   leased -> gone, reports in the stream
     release  or gives it back                         leased -> waiting, "handed" in the stream
+    cancel   the driver wants trials of it stopped    waiting -> gone, "withdrawn" in the stream,
+                                                      if it wants none any more; else see renew
     sweep    the driver ends leases that ran out      leased -> waiting, "handed"; the third time
                                                       leased -> gone, "lost" in the stream
 
@@ -17,7 +19,7 @@ Keys, all below `automl:STUDY:`
     task            what workers open, JSON
     order:ID        hash: order, fence, token, owner, cancel, lapses
     leases          sorted set: ID by the end of its lease, server's milliseconds
-    reports         stream: committed reports, "lost", "handed"
+    reports         stream: committed reports, "lost", "handed", "withdrawn"
     progress        stream, bounded: evaluations of running trials
 """
 
@@ -101,7 +103,11 @@ return 1
 
 _CANCEL = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
+if ARGV[3] == '0' or redis.call('HEXISTS', KEYS[1], 'token') == 1 then
+  return redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
+end
+redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', 'withdrawn', 'data', '')
+return redis.call('DEL', KEYS[1])
 """
 
 _SWEEP = (
@@ -140,7 +146,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the reports' stream: "reports" with their JSON, "lost" or "handed"."""
+    """One entry of the reports' stream: "reports" with JSON, "lost", "handed", "withdrawn"."""
 
     at: str  # its place in the stream
     id: str
@@ -227,9 +233,13 @@ class Leases:
         """Lay an order down; one that is there already stays as it is, but for cancellations."""
         self._put(keys=[self._key(id)], args=[json.dumps(order)])
 
-    def cancel(self, id: str, trials: Iterable[int]) -> None:
-        """Ask the holder, now or later, to stop these trials at their next step."""
-        self._cancel(keys=[self._key(id)], args=[" ".join(map(str, trials))])
+    def cancel(self, id: str, trials: Iterable[int], *, whole: bool) -> None:
+        """Ask the holder, now or later, to stop these trials at their next step.
+
+        `whole`: these are all that the order has; it is withdrawn if nobody holds it.
+        """
+        args: list[str | int] = [id, " ".join(map(str, trials)), int(whole)]
+        self._cancel(keys=self._keys(id), args=args)
 
     def sweep(self) -> int:
         """End the leases that ran out; how many. Their holders are refused from now on."""

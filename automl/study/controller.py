@@ -23,6 +23,7 @@ from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
 from automl.search.strategy import Failure, Strategy, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
+from automl.study.control import Control
 from automl.study.keeping import Keeper
 from automl.study.packing import Group, Packer, by_slot, largest_pack, slots_of
 from automl.study.preparing import Listener, Prepared
@@ -42,7 +43,8 @@ def run(
     """Run a prepared study to its end, or until `stop` says so.
 
     `listen` hears every event of the journal as it is written, and "progress" and "phase" events
-    besides. A study that has ended already is returned as it is.
+    besides. A study that has ended already is returned as it is. What is asked of it in
+    `automl.study.control` counts as well.
 
     Raises:
         StudyError: the task fails whatever the recipe, with the user's own error.
@@ -59,14 +61,16 @@ class _Driver:
         self.store = Store(prepared.checkpoints)
         self.budget = Budget.parse(self.config.budget)
         self.listen = listen
+        self.control = Control(prepared.folder)
+        self._asked_to_stop = stop
         self.keeper = Keeper(
             self.store, prepared.checkpoint_budget, lambda t: listen({"kind": "note", "text": t})
         )
-        self.stop = stop
         self.strategy = _make_strategy(self.config, self.budget)
         fulls = self.budget.search_fulls(self.config)
         self.packer = Packer(self.config.pack, largest_pack(self.config, fulls))
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
+        self._out: set[int] = set()  # trials that the executor has
 
     def run(self) -> State:
         if self.state.verdict is not None:
@@ -96,6 +100,8 @@ class _Driver:
         self.listen({"kind": "phase", "phase": name})
         ask = self._ask_search if name == "search" else self._ask_verdict
         while True:
+            if self.control.wish() == "pause":
+                self._pause()
             if self.stop():
                 return False
             asked = ask()
@@ -106,15 +112,27 @@ class _Driver:
             self._record([{"kind": "judge", "allowance": self.budget.allowance(self.state)}])
         return True
 
+    def stop(self) -> int:
+        """0 go on, 1 finish cleanly, 2 at once."""
+        return self._asked_to_stop() or int(self.control.wish() == "stop")
+
     def _collect(self) -> None:
         """Wait for news and journal what came."""
-        lost: list[Segment] = []
+        again: list[Segment] = []
+        for report in self._reports():
+            self._take(report, again)
+        self._hand_out_again(again)
+
+    def _reports(self) -> list[Report]:
+        """Reports, as soon as there are any."""
+        reports: list[Report] = []
         for news in self.executor.reports(_POLL_SECONDS):
             if isinstance(news, Progress):
                 self.listen({"kind": "progress", **news.to_json()})
             else:
-                self._take(news, lost)
-        self._hand_out_again(lost)
+                self._out.discard(news.trial)
+                reports.append(news)
+        return reports
 
     # Asking ---------------------------------------------------------------------------------
 
@@ -199,16 +217,17 @@ class _Driver:
 
     def _submit(self) -> None:
         while self._ready and self.executor.capacity > 0:
-            self.executor.submit(self._ready.pop(0))
+            pack = self._ready.pop(0)
+            self._out |= {s.trial for s in pack.segments}
+            self.executor.submit(pack)
 
     # Reports --------------------------------------------------------------------------------
 
-    def _take(self, report: Report, lost: list[Segment]) -> None:
+    def _take(self, report: Report, again: list[Segment]) -> None:
         segment = self.state.open[report.trial]
         self._record([{"kind": "report", "report": report.to_json()}])
         if report.trial in self.state.open:  # lost or stopped: the same segment again
-            if report.status == Status.LOST:
-                lost.append(segment)
+            again.append(segment)
             return
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
@@ -238,19 +257,32 @@ class _Driver:
         self.keeper.concluded(self.state)
         self._end("done", "")
 
+    def _pause(self) -> None:
+        """Let running segments save themselves, and wait until something else is asked."""
+        self._record([{"kind": "pause"}])
+        self._withdraw()
+        while self.control.wish() == "pause" and not self.stop():
+            for report in self._reports():
+                self._take(report, [])
+        if not self.stop():
+            self._record([{"kind": "resume"}])
+            self._hand_out_again(s for n, s in self.state.open.items() if n not in self._out)
+
     def _interrupt(self) -> None:
         """Let running segments save themselves, then leave; a second stop leaves at once."""
-        for number in self.state.open:
-            self.executor.cancel(number)
+        self._withdraw()
         deadline = time.monotonic() + _SAVING_SECONDS
-        running = set(self.state.open)
-        while running and self.stop() < 2 and time.monotonic() < deadline:
-            for news in self.executor.reports(_POLL_SECONDS):
-                if isinstance(news, Report):
-                    running.discard(news.trial)
-                    if news.status != Status.LOST:
-                        self._take(news, [])
+        while self._out and self.stop() < 2 and time.monotonic() < deadline:
+            for report in self._reports():
+                if report.status != Status.LOST:
+                    self._take(report, [])
         self._end("interrupted", f"automl resume {self.config.name}")
+
+    def _withdraw(self) -> None:
+        """Ask for everything back that was handed out."""
+        self._ready.clear()
+        for number in self._out:
+            self.executor.cancel(number)
 
     def _end(self, status: str, message: str) -> None:
         self._record([{"kind": "end", "status": status, "message": message}])

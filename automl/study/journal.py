@@ -343,7 +343,7 @@ def _check_version(connection: sa.Connection, url: URL) -> None:
 
 def _busy(study: str, holder: str) -> JournalError:
     return JournalError(
-        f"study {study!r} is being run by {holder}; wait for it, or stop it with Ctrl-C there"
+        f"study {study!r} is being run by {holder}; wait for it, or type `automl stop {study}`"
     )
 
 

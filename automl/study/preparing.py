@@ -27,6 +27,7 @@ from automl.search.strategy import default_fidelity, make_strategy
 from automl.signing import shared_key
 from automl.space.tree import Point, Space
 from automl.study.budget import Budget
+from automl.study.control import Control
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.packing import largest_pack
@@ -137,6 +138,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             _check_same(known, config)
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
+            Control(folder).ask("go")
             state = replay(event for _, event in journal.events())
             known = replace(
                 known,
@@ -184,6 +186,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
+        Control(folder).ask("go")
         crowd = _executor(executor, sent, options, config, folder, url, listen)
         return Prepared(config, folder, journal, url, crowd, State(), smoke)
     except BaseException:

@@ -26,6 +26,8 @@ FLAGS = {
     "--help --journal --json --metric --metric-regex --mlflow --name --pack --prescreen --queue "
     "--quiet --runs --seed --seeds --set --space --strategy --target --warm-start --workers",
     "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
+    "pause": "--help --journal --runs",
+    "stop": "--help --journal --runs",
     "worker": "--help",
     "worker start": "--broker --checkpoints --devices --help --logs --queue --slots",
     "worker ls": "--broker --help",
@@ -87,7 +89,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
-        "Search": ["tune", "resume", "transfer", "train", "worker"],
+        "Search": ["tune", "resume", "pause", "stop", "transfer", "train", "worker"],
         "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],

@@ -113,8 +113,8 @@ def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases) -> None:
     leases.put("a", ORDER)
     lease = leases.claim("a", "w")
     assert lease is not None
-    leases.cancel("a", [3, 5])
-    leases.cancel("gone", [1])
+    leases.cancel("a", [3, 5], whole=True)
+    leases.cancel("gone", [1], whole=True)
     assert leases.missing(["gone"]) == ["gone"]
     assert leases.renew(lease) == {3, 5}
     leases.put("a", ORDER)  # the driver wants it after all
@@ -189,3 +189,17 @@ def test_what_was_on_disk_is_there_after_a_crash_of_the_server(tmp_path: Path) -
         assert leases.commit(lease, [])
     finally:
         server.stop()
+
+
+def test_an_order_that_nobody_holds_is_withdrawn_and_can_be_laid_down_again(
+    leases: Leases,
+) -> None:
+    leases.put("a", ORDER)
+    leases.cancel("a", [1], whole=False)  # it has another trial
+    assert kinds(leases) == []
+    leases.cancel("a", [1, 2], whole=True)
+    assert kinds(leases) == [("a", "withdrawn")]
+    assert leases.claim("a", "w") is None
+    leases.put("a", ORDER)
+    lease = leases.claim("a", "w")
+    assert lease is not None and leases.renew(lease) == set()
