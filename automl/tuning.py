@@ -28,7 +28,7 @@ from automl.study.budget import Budget
 from automl.study.controller import Stop
 from automl.study.keeping import budget_bytes
 from automl.study.packing import checked_pack
-from automl.study.preparing import Listener, Prepared, TuneOptions, prepare
+from automl.study.preparing import Listener, Prepared, TuneOptions, both, prepare
 from automl.study.preparing import resume as take_up
 from automl.study.prescreening import checked_proxy
 from automl.study.state import State
@@ -97,7 +97,7 @@ def tune(
         mlflow: URI of an MLflow store; None: mlflow.db in `runs`; "off": none.
         broker: redis://HOST:6379/0 of Celery workers, or @FILE that holds it; None: what
             AUTOML_BROKER says, or else processes of this machine.
-        queue: of those workers.
+        queue: of those workers; several with commas: "gpu,cpu".
         checkpoints: folder or URL (s3://bucket/studies) that driver and workers reach; None: in
             `runs`.
         checkpoint_budget: that checkpoints may take, "10g": those that nothing needs any more
@@ -148,7 +148,7 @@ def resume(
     journal: str | None = None,
     mlflow: str | None = None,
     broker: str | None = None,
-    queue: str = "cpu",
+    queue: str | None = None,
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
 ) -> State:
@@ -165,7 +165,7 @@ def resume(
             workers=workers,
             mlflow=mlflow,
             broker=broker_url(broker),
-            queue=queue,
+            queues=None if queue is None else queues_of(queue),
             listen=listen,
         )
     ) as prepared:
@@ -257,10 +257,22 @@ def checked(
         journal=journal,
         mlflow=mlflow,
         broker=broker_url(broker),
-        queue=queue,
+        queues=queues_of(queue),
         checkpoints=checkpoints and checked_place(checkpoints, "--checkpoints"),
         checkpoint_budget=checkpoint_budget,
     )
+
+
+def queues_of(text: str) -> tuple[str, ...]:
+    """Queues as typed: "gpu,cpu".
+
+    Raises:
+        StudyError: one of them has no name.
+    """
+    queues = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(queues) or any(" " in name for name in queues):
+        raise StudyError(f"--queue {text}: give a name, or several with commas: gpu,cpu")
+    return queues
 
 
 def conduct(
@@ -283,6 +295,7 @@ def conduct(
         StudyError: the task fails whatever the recipe, or the files cannot be written.
     """
     store = store_address(prepared.config.mlflow, prepared.folder.parent)
+    listen = both(prepared.live, listen)
     with _mirrored(prepared, store, stop, trouble):
         state = controller.run(prepared, listen=listen, stop=stop)
         if state.ended != "interrupted":

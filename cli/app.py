@@ -34,6 +34,8 @@ COMMANDS = {
     "resume": Entry("Search", "tune:resume", "Go on with a study that was interrupted."),
     "pause": Entry("Search", "asking:pause", "Let a running study wait."),
     "stop": Entry("Search", "asking:stop", "End a running study; what is trained is saved."),
+    "attach": Entry("Search", "attaching:attach", "Show the screen of a study that runs."),
+    "driver": Entry("Search", "driver:app", "Run studies that were detached."),
     "transfer": Entry(
         "Search", "transfer:transfer", "Tune at a small width, train at a large one."
     ),

@@ -42,9 +42,14 @@ def stop(name: StudyName, runs: Runs = Path("runs"), journal: JournalUrl = None)
 
     `automl resume NAME` goes on with it.
     """
+    from automl.service import take_back
     from automl.study.control import Control
 
     _, who = _driven(name, runs, journal)
+    had = take_back(runs / name)
+    if not who and had:
+        typer.echo(f"{name} is not run any more; go on with: automl resume {name}")
+        return
     if not who:
         raise StudyError(f"study '{name}' does not run; there is nothing to stop")
     Control(runs / name).ask("stop")

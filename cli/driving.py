@@ -46,12 +46,7 @@ def drive(prepare: Callable[[Listener], Prepared], show: Show, *, again: str = "
     def ended(state: State) -> None:
         nonlocal code
         show.close()
-        if state.ended == "interrupted":
-            code = 1
-            _interrupted(state, f"automl resume {prepared.config.name}{again}", show)
-        else:
-            code = 0 if state.verdict and state.verdict["outcome"] == "better" else 3
-            _finished(state, prepared.folder, show, mirrored=prepared.config.mlflow != "off")
+        code = _tell(state, prepared.folder, show, again)
 
     with Stopping(show.say) as stopping, contextlib.ExitStack() as stack:
         stack.callback(show.close)
@@ -75,6 +70,25 @@ def drive(prepare: Callable[[Listener], Prepared], show: Show, *, again: str = "
     if late and code != 1:
         show.end([f"MLflow   {late[0]}"])
     raise typer.Exit(code)
+
+
+def finish(name: str, runs: Path, journal: str | None, show: Show) -> int:
+    """Print what came of a study that another process ran; its exit code."""
+    from automl.study.preparing import saved_state
+
+    state = saved_state(name, runs=runs, journal=journal)
+    if state.ended == "failed":
+        _fail(StudyError(state.message))
+    return _tell(state, runs / name, show, f" --journal {journal}" if journal else "")
+
+
+def _tell(state: State, folder: Path, show: Show, again: str) -> int:
+    assert state.config is not None
+    if state.verdict is None:
+        _interrupted(state, f"automl resume {state.config.name}{again}", show)
+        return 1
+    _finished(state, folder, show, mirrored=state.config.mlflow != "off")
+    return 0 if state.verdict["outcome"] == "better" else 3
 
 
 def _finished(state: State, folder: Path, show: Show, *, mirrored: bool) -> None:

@@ -65,7 +65,17 @@ Broker = Annotated[
     ),
 ]
 QueueName = Annotated[
-    str, typer.Option("--queue", metavar="NAME", help="Queue of those workers.", show_default=True)
+    str,
+    typer.Option(
+        "--queue",
+        metavar="NAMES",
+        help="Queue of those workers, or several: gpu,cpu.",
+        show_default=True,
+    ),
+]
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="Leave it to the driver service, which is started if need be."),
 ]
 Checkpoints = Annotated[
     str | None,

@@ -37,13 +37,13 @@ class Show(Protocol):
         """Print what came of it."""
 
 
-def choose(*, as_json: bool, quiet: bool) -> Show:
-    """The way that suits the options and what stdout is."""
+def choose(*, as_json: bool, quiet: bool, plain: bool = False) -> Show:
+    """The way that suits the options and what stdout is; `plain`: lines even on a terminal."""
     if as_json:
         return Json()
     if quiet:
         return Silent()
-    on_screen = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    on_screen = not plain and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return Screened() if on_screen and not os.environ.get("CI") else Plain()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from .options import (
     AsJson,
     Broker,
     Checkpoints,
+    Detach,
     JournalUrl,
     MlflowStore,
     QueueName,
@@ -169,6 +171,7 @@ def tune(
             "[default: remove them]",
         ),
     ] = None,
+    detach: Detach = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -215,6 +218,7 @@ def tune(
     )
     from automl.study.preparing import prepare
 
+    from .detaching import leave
     from .driving import drive
     from .quiet import quiet as silence
     from .showing import choose
@@ -225,9 +229,10 @@ def tune(
 
             show_plan(options)
             return
-        drive(
+        run = partial(leave, journal=journal, broker=options.broker) if detach else drive
+        run(
             lambda listen: prepare(options, listen=listen),
-            choose(as_json=as_json, quiet=quiet),
+            choose(as_json=as_json, quiet=quiet, plain=detach),
             again=_again(runs, journal),
         )
 
@@ -244,7 +249,13 @@ def resume(
     journal: JournalUrl = None,
     mlflow: MlflowStore = None,
     broker: Broker = None,
-    queue: QueueName = "cpu",
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue", metavar="NAMES", help="Queues of those workers.  [default: as before]"
+        ),
+    ] = None,
+    detach: Detach = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -259,24 +270,28 @@ def resume(
         return
     from automl.executors.broker import broker_url
     from automl.study.preparing import resume as take_up
+    from automl.tuning import queues_of
 
+    from .detaching import leave
     from .driving import drive
     from .quiet import quiet as silence
     from .showing import choose
 
+    url = broker_url(broker)
     with silence():
-        drive(
+        run = partial(leave, journal=journal, broker=url) if detach else drive
+        run(
             lambda listen: take_up(
                 name,
                 runs=runs,
                 journal=journal,
                 workers=workers,
                 mlflow=mlflow,
-                broker=broker_url(broker),
-                queue=queue,
+                broker=url,
+                queues=None if queue is None else queues_of(queue),
                 listen=listen,
             ),
-            choose(as_json=as_json, quiet=quiet),
+            choose(as_json=as_json, quiet=quiet, plain=detach),
             again=_again(runs, journal),
         )
 

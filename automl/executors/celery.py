@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class _Out:
 
 
 class Queue:
-    """An executor of Celery workers on one queue of a Redis server.
+    """An executor of Celery workers on queues of a Redis server.
 
     Args:
         study: names the keys; the same driver finds them again after a crash.
@@ -112,7 +112,7 @@ class Queue:
         card: TaskCard,
         stall_seconds: float,
         deadline_seconds: float = math.inf,
-        queue: str = "cpu",
+        queues: Sequence[str] = ("cpu",),
         workers: int = 0,
         lease_seconds: float = LEASE_SECONDS,
         place: str = "",
@@ -120,7 +120,7 @@ class Queue:
         key: bytes | None = None,
         listen: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
-        self.card, self.queue = card, queue
+        self.card, self.queues = card, tuple(queues)
         self._listen, self._told = listen, {"kind": ""}
         self._asked = workers
         self._client = connect(url)
@@ -226,9 +226,9 @@ class Queue:
             return
         self._looked = now
         with contextlib.suppress(*Gone):
-            here = crew.listening(crew.living(self._client), [self.queue])
+            here = crew.listening(crew.living(self._client), self.queues)
             self._living = len(here)
-            event = crew.seen(self._leases.study, [self.queue], here)
+            event = crew.seen(self._leases.study, self.queues, here)
             if event != self._told:
                 self._told = event
                 self._listen(event)
@@ -238,26 +238,28 @@ class Queue:
         self._leases.put(id, signed(self._out[id].pack.to_json(), self._key))
         self._send(id)
 
-    def _send(self, id: str) -> None:
-        self._app.send_task(
-            TASK, [self._leases.study, id], queue=self.queue, retry=False, ignore_result=True
-        )
+    def _send(self, id: str, queues: Sequence[str] = ()) -> None:
+        """Send its name to every queue: whoever is free first has it, the lease refuses others."""
+        for queue in queues or self.queues:
+            self._app.send_task(
+                TASK, [self._leases.study, id], queue=queue, retry=False, ignore_result=True
+            )
         self._out[id].sent = time.monotonic()
 
     def _send_again(self) -> None:
         """Send the names of orders that wait though no message for them may be left.
 
-        None can be in an empty queue. In one that others keep full, after a time that doubles.
+        None can be in an empty queue. In those that others keep full, after a time that doubles.
         """
         now, lease = time.monotonic(), self._leases.seconds
         old = {id: out for id, out in self._out.items() if out.sent < now - lease}
         if not old:
             return
-        full = self._client.llen(self.queue) > 0
+        empty = [queue for queue in self.queues if not self._client.llen(queue)]
         for id in self._leases.waiting(old):
-            if not full or old[id].sent < now - lease * 2 ** old[id].again:
-                old[id].again += full
-                self._send(id)
+            if empty or old[id].sent < now - lease * 2 ** old[id].again:
+                old[id].again += not empty
+                self._send(id, empty)
 
     def _came(self, entry: Entry) -> Iterator[Report]:
         out = self._out.get(entry.id)

@@ -52,6 +52,14 @@ def run(
     return _Driver(prepared, listen, stop).run()
 
 
+def begin(prepared: Prepared) -> None:
+    """Write down a new study that another process shall run."""
+    if prepared.state.config is None:
+        event = {"kind": "study", "config": prepared.config.to_json(), "at": time.time()}
+        prepared.journal.append([event])
+        prepared.state.apply(event)
+
+
 class _Driver:
     def __init__(self, prepared: Prepared, listen: Listener, stop: Stop) -> None:
         self.config: StudyConfig = prepared.config

@@ -30,6 +30,7 @@ from automl.study.budget import Budget
 from automl.study.control import Control
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
+from automl.study.live import Live
 from automl.study.packing import largest_pack
 from automl.study.prescreening import pool_for
 from automl.study.shipping import Shipped, shipped
@@ -66,7 +67,8 @@ class TuneOptions:
     broker: str | None = dataclass_field(
         default=None, repr=False
     )  # Redis of the workers; None: local ones
-    queue: str = "cpu"  # of the workers
+    queues: tuple[str, ...] = ("cpu",)  # of those workers
+    heed: bool = False  # keep what was asked of the study before, such as a pause
     checkpoints: str | None = None  # folder or URL of all studies' checkpoints; None: in `runs`
     checkpoint_budget: str | None = None  # that they may take: "10g"; None: what is needed
 
@@ -80,6 +82,7 @@ class Prepared:
     journal: Journal
     journal_url: str
     executor: Executor
+    live: Live  # for screens in other processes
     state: State
     smoke: Report | None  # None when the study goes on
 
@@ -100,6 +103,7 @@ class Prepared:
     def close(self) -> None:
         """Stop the workers and let go of the journal. A study that never began leaves nothing."""
         self.executor.close()
+        self.live.close()
         self.journal.close()
         if self.state.config is None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -138,7 +142,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             _check_same(known, config)
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
-            Control(folder).ask("go")
+            live = _opened(folder, options)
             state = replay(event for _, event in journal.events())
             known = replace(
                 known,
@@ -146,8 +150,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
                 checkpoint_budget=options.checkpoint_budget or known.checkpoint_budget,
             )
             _set_limits(executor, known)
-            crowd = _executor(executor, sent, options, known, folder, url, listen)
-            return Prepared(known, folder, journal, url, crowd, state, None)
+            crowd = _executor(executor, sent, options, known, folder, url, both(live, listen))
+            return Prepared(known, folder, journal, url, crowd, live, state, None)
         if options.warm_start:
             config = replace(config, portfolio=_learnt(options, card))
         smoke = _smoke(executor, config, staging)
@@ -186,9 +190,9 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
-        Control(folder).ask("go")
-        crowd = _executor(executor, sent, options, config, folder, url, listen)
-        return Prepared(config, folder, journal, url, crowd, State(), smoke)
+        live = _opened(folder, options)
+        crowd = _executor(executor, sent, options, config, folder, url, both(live, listen))
+        return Prepared(config, folder, journal, url, crowd, live, State(), smoke)
     except BaseException:
         if executor is not None:
             executor.close()
@@ -205,10 +209,11 @@ def resume(
     workers: int | None = None,
     mlflow: str | None = None,
     broker: str | None = None,
-    queue: str = "cpu",
+    queues: tuple[str, ...] | None = None,
+    heed: bool = False,
     listen: Listener = lambda event: None,
 ) -> Prepared:
-    """Take up the study `name` again, exactly as it was started.
+    """Take up the study `name` again, exactly as it was started; None: as before.
 
     Raises:
         StudyError: there is no such study.
@@ -229,7 +234,8 @@ def resume(
         journal=journal,
         mlflow=mlflow,
         broker=broker,
-        queue=queue,
+        queues=queues or config.queues or ("cpu",),
+        heed=heed,
     )
     return prepare(options, listen=listen)
 
@@ -273,7 +279,7 @@ def _crew(options: TuneOptions) -> int:
     from automl.executors.celery import living  # celery: only who asks for a queue loads it
     from automl.executors.crew import listening
 
-    there = listening(living(options.broker), [options.queue])
+    there = listening(living(options.broker), options.queues)
     return options.workers or max(len(there), 1)
 
 
@@ -312,7 +318,7 @@ def _executor(
         card=config.card,
         stall_seconds=local.stall_seconds,
         deadline_seconds=local.deadline_seconds,
-        queue=options.queue,
+        queues=options.queues,
         workers=options.workers or 0,
         lease_seconds=lease_seconds(),
         listen=listen,
@@ -325,6 +331,23 @@ def _key(name: str, journal: str) -> str:
     """The study's name among all that share a server or a store."""
     place = journal if "://" in journal else str(Path(journal).absolute())
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def both(live: Live, listen: Listener) -> Listener:
+    """Whoever listens hears it, and so does every other process that follows the study."""
+
+    def hear(event: Mapping[str, Any]) -> None:
+        live.hear(event)
+        listen(event)
+
+    return hear
+
+
+def _opened(folder: Path, options: TuneOptions) -> Live:
+    """The files beside the journal, now that the study is ours."""
+    if not options.heed:
+        Control(folder).ask("go")
+    return Live(folder)
 
 
 def _staging(runs: Path) -> Path:
@@ -366,6 +389,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         mlflow=options.mlflow,
         checkpoint_budget=options.checkpoint_budget,
         warm_start=options.warm_start,
+        queues=options.queues if options.broker else (),
     )
 
 

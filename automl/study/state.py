@@ -64,6 +64,7 @@ class StudyConfig:
     portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
     prescreen: str | None = None  # the proxy that ranks networks before they are trained
     pool: Pool | None = None  # those networks, with their scores
+    queues: tuple[str, ...] = ()  # of the workers that train; (): processes of the driver's own
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -90,6 +91,7 @@ class StudyConfig:
                 "portfolio": None if learnt is None else tuple(learnt),
                 "packing": None if packing is None else Packing.from_json(packing),
                 "pool": None if pool is None else Pool.from_json(pool),
+                "queues": tuple(data.get("queues", ())),
             }
         )
 

@@ -22,12 +22,16 @@ Main = Callable[[list[str]], int]
 HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "pydantic")
 
 FLAGS = {
-    "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --device --dry-run --epochs "
-    "--help --journal --json --metric --metric-regex --mlflow --name --pack --prescreen --queue "
-    "--quiet --runs --seed --seeds --set --space --strategy --target --warm-start --workers",
-    "resume": "--broker --help --journal --json --mlflow --queue --quiet --runs --workers",
+    "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --detach --device "
+    "--dry-run --epochs --help --journal --json --metric --metric-regex --mlflow --name "
+    "--pack --prescreen --queue --quiet --runs --seed --seeds --set --space --strategy "
+    "--target --warm-start --workers",
+    "resume": "--broker --detach --help --journal --json --mlflow --queue --quiet --runs --workers",
     "pause": "--help --journal --runs",
     "stop": "--help --journal --runs",
+    "attach": "--help --journal --json --quiet --runs",
+    "driver": "--help",
+    "driver start": "--broker --help --journal --runs",
     "worker": "--help",
     "worker start": "--broker --checkpoints --devices --help --logs --queue --slots",
     "worker ls": "--broker --help",
@@ -89,7 +93,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
-        "Search": ["tune", "resume", "pause", "stop", "transfer", "train", "worker"],
+        "Search": ["tune", "resume", "pause", "stop", "attach", "driver", "transfer", "train", "worker"],
         "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
         "Keep": ["export", "rm"],

@@ -65,7 +65,7 @@ def queue(spec: TaskSpec, logs: Path, broker: Server) -> Iterator[Queue]:
     with worker(broker.url, "executors", logs):
         executor = Queue(
             broker.url, study="executors", spec=spec, card=card, stall_seconds=STALL_SECONDS,
-            deadline_seconds=DEADLINE_SECONDS, queue="executors", workers=1, lease_seconds=5,
+            deadline_seconds=DEADLINE_SECONDS, queues=["executors"], workers=1, lease_seconds=5,
         )  # fmt: skip
         yield executor
         executor.close()

@@ -1,0 +1,70 @@
+"""A study is left to the driver service, which is killed, started again and looked at."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from automl.service import handed_over, serving
+from automl.study.preparing import saved_state
+
+from ..study.test_control import AUTOML, say, tune
+from ..study.test_kill import TASK
+
+
+def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 300"))
+    runs = tmp_path / "runs"
+    told = subprocess.run(
+        tune(tmp_path, "s", "--detach"), cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    service = psutil.Process(serving(runs))
+    assert told.startswith(f"s is run by the driver service, process {service.pid}\n")
+    until(lambda: saved_state("s", runs=runs).trials)
+    family = [service, *service.children(recursive=True)]
+    assert len(family) >= 3  # service, driver, training process
+    service.kill()
+    _, left = psutil.wait_procs(family, timeout=40)
+    assert not left
+    assert serving(runs) == 0 and handed_over(runs) == ["s"]
+    assert saved_state("s", runs=runs).verdict is None
+
+    with (tmp_path / "service.log").open("w") as log:
+        again = subprocess.Popen([AUTOML, "driver", "start"], cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        until(lambda: serving(runs) == again.pid)
+        second = subprocess.run(
+            [AUTOML, "driver", "start"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert second.returncode == 2
+        assert f"process {again.pid} is the driver service of runs already" in second.stderr
+        look = subprocess.run([AUTOML, "attach", "s"], cwd=tmp_path, capture_output=True, text=True)
+        assert look.returncode in (0, 3), look.stderr
+        assert look.stdout.startswith("s: goes on after ")
+        assert "report   runs/s/report.html" in look.stdout
+        until(lambda: not handed_over(runs))
+    finally:
+        again.send_signal(signal.SIGTERM)
+        assert again.wait(30) == 0
+    assert "  done  " in say(tmp_path, "ls")
+    assert "s: ended" in (tmp_path / "service.log").read_text()
+
+
+def test_what_does_not_run_cannot_be_attached_to(tmp_path: Path) -> None:
+    done = subprocess.run([AUTOML, "attach", "x"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no study named 'x'" in done.stderr
