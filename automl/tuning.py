@@ -18,6 +18,7 @@ from pathlib import Path
 
 from automl.errors import StrategyError, StudyError, TaskError
 from automl.executors.broker import broker_url
+from automl.executors.needs import checked as needs_checked
 from automl.objects import checked_place
 from automl.records import TaskSpec
 from automl.registry import nearest
@@ -63,6 +64,8 @@ def tune(
     mlflow: str | None = None,
     broker: str | None = None,
     queue: str = "cpu",
+    needs: Sequence[str] = (),
+    priority: int = 1,
     checkpoints: str | None = None,
     checkpoint_budget: str | None = None,
     listen: Listener = lambda event: None,
@@ -98,6 +101,8 @@ def tune(
         broker: redis://HOST:6379/0 of Celery workers, or @FILE that holds it; None: what
             AUTOML_BROKER says, or else processes of this machine.
         queue: of those workers; several with commas: "gpu,cpu".
+        needs: what those workers must have: "gpu", "memory=40g".
+        priority: the study's part of workers that others want, too: of priority 2, twice that of 1.
         checkpoints: folder or URL (s3://bucket/studies) that driver and workers reach; None: in
             `runs`.
         checkpoint_budget: that checkpoints may take, "10g": those that nothing needs any more
@@ -133,6 +138,8 @@ def tune(
         mlflow=mlflow,
         broker=broker,
         queue=queue,
+        needs=tuple(needs),
+        priority=priority,
         checkpoints=checkpoints,
         checkpoint_budget=checkpoint_budget,
     )
@@ -197,6 +204,8 @@ def checked(
     prescreen: str | None = None,
     broker: str | None = None,
     queue: str = "cpu",
+    needs: tuple[str, ...] = (),
+    priority: int = 1,
     checkpoints: str | None = None,
     checkpoint_budget: str | None = None,
 ) -> TuneOptions:
@@ -217,7 +226,12 @@ def checked(
         raise TaskError(f"--epochs {epochs:g}: a training needs a length above 0")
     if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
         raise TaskError(f"--device {device}: give auto, cpu, cuda or cuda:N")
-    for option, count, least in (("seeds", seeds, 1), ("workers", workers, 1), ("seed", seed, 0)):
+    for option, count, least in (
+        ("seeds", seeds, 1),
+        ("workers", workers, 1),
+        ("seed", seed, 0),
+        ("priority", priority, 1),
+    ):
         if count is not None and count < least:
             raise StudyError(f"--{option} {count}: give {least} or more")
     Budget.parse(budget)
@@ -258,6 +272,8 @@ def checked(
         mlflow=mlflow,
         broker=broker_url(broker),
         queues=queues_of(queue),
+        needs=needs_checked(needs),
+        priority=priority,
         checkpoints=checkpoints and checked_place(checkpoints, "--checkpoints"),
         checkpoint_budget=checkpoint_budget,
     )

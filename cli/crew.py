@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from automl.reports.numerals import counted
 
 
-def nobody(queues: Sequence[str]) -> str:
-    """What to do when no worker listens."""
-    listed = ",".join(queues)
-    word = "queues" if len(queues) > 1 else "queue"
-    return (
-        f"no worker listens on {word} {listed}; start one: automl worker start --queue {queues[0]}"
-    )
+def nobody(event: Mapping[str, Any]) -> str:
+    """What is wrong when a "crew" event tells of no worker, and what to type."""
+    queues, unfit = event["queues"], event.get("unfit", 0)
+    where = f"{'queues' if len(queues) > 1 else 'queue'} {','.join(queues)}"
+    start = f"start one: automl worker start --queue {queues[0]}"
+    if unfit:
+        have = "has" if unfit == 1 else "have"
+        needs = " and ".join(event["needs"])
+        who = f"the {counted(unfit, 'worker')} on {where} {have} not"
+        return f"{who} what the study needs, {needs}; {start} --devices 0"
+    return f"no worker listens on {where}; {start}"
 
 
 def summary(event: Mapping[str, Any]) -> str:
@@ -27,7 +31,7 @@ def what(event: Mapping[str, Any]) -> str:
     """The same without the number: "on queue gpu: 2 with this study, 1 idle"."""
     workers = event["workers"]
     if not workers:
-        return nobody(event["queues"])
+        return nobody(event)
     here = sum(bool(w["trials"]) for w in workers)
     idle = sum(not w["doing"] for w in workers)
     parts = {

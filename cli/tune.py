@@ -162,6 +162,22 @@ def tune(
     mlflow: MlflowStore = None,
     broker: Broker = None,
     queue: QueueName = "cpu",
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="gpu|memory=SIZE",
+            help="What those workers must have: gpu, memory=40g. May be given several times.",
+        ),
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Part of workers that several studies want: 2 gets twice that of 1.",
+            show_default=True,
+        ),
+    ] = 1,
     checkpoints: Checkpoints = None,
     checkpoint_budget: Annotated[
         str | None,
@@ -213,6 +229,8 @@ def tune(
         mlflow=mlflow,
         broker=broker,
         queue=queue,
+        needs=tuple(needs or ()),
+        priority=priority,
         checkpoints=checkpoints,
         checkpoint_budget=checkpoint_budget,
     )

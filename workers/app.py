@@ -51,7 +51,13 @@ def _process(**_: Any) -> None:
 
 def _ready(sender: Any, **_: Any) -> None:
     queues = ",".join(q.name for q in sender.task_consumer.queues)
-    registry.live(app.conf.broker_url, queue=queues, pid=os.getpid(), **devices.advertised())
+    registry.live(
+        app.conf.broker_url,
+        listen=lambda route: app.control.add_consumer(route, destination=[registry.here.name]),
+        queue=queues,
+        pid=os.getpid(),
+        **devices.advertised(),
+    )
 
 
 def _leaving(**_: Any) -> None:

@@ -7,12 +7,15 @@ import mmap
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import redis
 
 from automl.executors.crew import KEYS
 from automl.executors.leases import Gone, connect
+from automl.executors.needs import met, routes
+from automl.executors.sharing import claims
 
 _BEAT_SECONDS = 2.0
 _EXPIRE_SECONDS = 12  # six beats
@@ -40,17 +43,36 @@ class Here:
 here = Here()
 
 
-def live(url: str, **fields: Any) -> None:
-    """Say every few seconds, from a thread of its own, that this worker lives."""
+def live(url: str, *, listen: Callable[[str], None], **fields: Any) -> None:
+    """Say every few seconds, from a thread of its own, that this worker lives.
 
+    `listen` hears, once, of each queue of studies whose needs this worker meets.
+    """
     client = connect(url)
+    known: set[str] = set()
 
     def beat() -> None:
         while True:
             note(client, here.name, **fields, beat=time.time())
+            with contextlib.suppress(*Gone):
+                for route in _wanted(client, fields) - known:
+                    listen(route)
+                    known.add(route)
             time.sleep(_BEAT_SECONDS)
 
     threading.Thread(target=beat, daemon=True).start()
+
+
+def _wanted(client: redis.Redis, fields: Mapping[str, Any]) -> set[str]:
+    """Queues of studies with needs that a worker with these fields meets."""
+    own = {key: str(value) for key, value in fields.items()}
+    queues = own["queue"].split(",")
+    return {
+        route
+        for claim in claims(client)
+        if claim.needs and met(claim.needs, own)
+        for route in routes([q for q in claim.queues if q in queues], claim.needs)
+    }
 
 
 def leave(url: str) -> None:

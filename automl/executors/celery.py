@@ -27,6 +27,8 @@ from automl.errors import ExecutorError
 from automl.executors import crew
 from automl.executors.broker import redacted
 from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
+from automl.executors.needs import routes
+from automl.executors.sharing import Claim, announce, claims, share, withdraw
 from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
 from automl.signing import signed
 
@@ -93,6 +95,8 @@ class Queue:
         study: names the keys; the same driver finds them again after a crash.
         spec: the task, as every worker can open it: its path is one on the workers' disks.
         card: what the driver found there; workers with other code or data refuse.
+        needs: what its workers must have; see `automl.executors.needs`.
+        priority: its part of workers that other studies want, too; see `automl.executors.sharing`.
         workers: packs that are out at once; 0: as many as workers live.
         place: of checkpoints and code, a folder or URL; workers may know it by another address.
         snapshot: digest of the code that lies there; "": none is needed.
@@ -113,6 +117,8 @@ class Queue:
         stall_seconds: float,
         deadline_seconds: float = math.inf,
         queues: Sequence[str] = ("cpu",),
+        needs: Sequence[str] = (),
+        priority: int = 1,
         workers: int = 0,
         lease_seconds: float = LEASE_SECONDS,
         place: str = "",
@@ -120,7 +126,9 @@ class Queue:
         key: bytes | None = None,
         listen: Callable[[Mapping[str, Any]], None] = lambda event: None,
     ) -> None:
-        self.card, self.queues = card, tuple(queues)
+        self.card = card
+        self._claim = Claim(study, tuple(queues), tuple(needs), priority)
+        self._routes = routes(queues, needs)
         self._listen, self._told = listen, {"kind": ""}
         self._asked = workers
         self._client = connect(url)
@@ -132,7 +140,8 @@ class Queue:
         self._reports = "0-0"
         self._swept = time.monotonic()
         self._looked = -_COUNT_SECONDS
-        self._living = 0
+        self._share = 0  # of the workers that live
+        self._most = 0  # orders that were out at once since the last look
         self._key = key
         task = {
             "study": study,
@@ -156,7 +165,7 @@ class Queue:
     def workers(self) -> int:
         """Packs that may be out at once."""
         self._look()
-        return self._asked or max(self._living, 1)
+        return max(self._share, 1)
 
     @property
     def capacity(self) -> int:
@@ -168,6 +177,7 @@ class Queue:
             pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
         id = _name(pack)
         self._out[id] = _Out(pack)
+        self._most = max(self._most, len(self._out))
         with contextlib.suppress(*Gone, OperationalError):
             self._lay(id)
 
@@ -212,6 +222,7 @@ class Queue:
     def close(self) -> None:
         """Withdraw what is out: its holders stop at their next step, or are refused."""
         with contextlib.suppress(*Gone):
+            withdraw(self._client, self._claim.study)
             self._leases.clear()
         self._out = {}
         self._app.close()
@@ -220,15 +231,22 @@ class Queue:
     # ----------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Which workers there are; while the server is away, those that there were."""
+        """Which workers there are, and our part; while the server is away, as it was."""
         now = time.monotonic()
         if now - self._looked < _COUNT_SECONDS:
             return
         self._looked = now
+        out, self._most = self._most, len(self._out)
+        hungry = out >= max(self._share, 1)
         with contextlib.suppress(*Gone):
-            here = crew.listening(crew.living(self._client), self.queues)
-            self._living = len(here)
-            event = crew.seen(self._leases.study, self.queues, here)
+            announce(self._client, replace(self._claim, out=out, hungry=hungry))
+            workers, wanted = crew.living(self._client), claims(self._client)
+            fit = self._claim.fits(workers)
+            alone = not any(c.study != self._claim.study and c.fits(fit) for c in wanted)
+            part = math.ceil(share(self._claim, wanted, workers) - 1e-9)
+            self._share = self._asked if alone and self._asked else min(self._asked or part, part)
+            claim = self._claim
+            event = crew.seen(claim.study, claim.queues, claim.needs, workers, fit)
             if event != self._told:
                 self._told = event
                 self._listen(event)
@@ -240,7 +258,7 @@ class Queue:
 
     def _send(self, id: str, queues: Sequence[str] = ()) -> None:
         """Send its name to every queue: whoever is free first has it, the lease refuses others."""
-        for queue in queues or self.queues:
+        for queue in queues or self._routes:
             self._app.send_task(
                 TASK, [self._leases.study, id], queue=queue, retry=False, ignore_result=True
             )
@@ -255,7 +273,7 @@ class Queue:
         old = {id: out for id, out in self._out.items() if out.sent < now - lease}
         if not old:
             return
-        empty = [queue for queue in self.queues if not self._client.llen(queue)]
+        empty = [queue for queue in self._routes if not self._client.llen(queue)]
         for id in self._leases.waiting(old):
             if empty or old[id].sent < now - lease * 2 ** old[id].again:
                 old[id].again += not empty

@@ -53,11 +53,19 @@ def occupied(study: str, pack: Pack) -> dict[str, str]:
 IDLE = {"study": "", "trials": "", "doing": ""}
 
 
-def seen(study: str, queues: Sequence[str], workers: Mapping[str, Fields]) -> dict[str, Any]:
+def seen(
+    study: str,
+    queues: Sequence[str],
+    needs: Sequence[str],
+    workers: Mapping[str, Fields],
+    fit: Mapping[str, Fields],
+) -> dict[str, Any]:
     """The event that tells a screen who could train this study, and who does."""
     return {
         "kind": "crew",
         "queues": list(queues),
+        "needs": list(needs),
+        "unfit": len(listening(workers, queues)) - len(fit),
         "workers": [
             {
                 "name": name,
@@ -68,6 +76,6 @@ def seen(study: str, queues: Sequence[str], workers: Mapping[str, Fields]) -> di
                 if w.get("study") == study
                 else [],
             }
-            for name, w in sorted(workers.items())
+            for name, w in sorted(fit.items())
         ],
     }

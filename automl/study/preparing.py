@@ -16,7 +16,7 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
-from automl.errors import StudyError, TaskError
+from automl.errors import ExecutorError, StudyError, TaskError
 from automl.executors.broker import lease_seconds
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
@@ -68,6 +68,8 @@ class TuneOptions:
         default=None, repr=False
     )  # Redis of the workers; None: local ones
     queues: tuple[str, ...] = ("cpu",)  # of those workers
+    needs: tuple[str, ...] = ()  # what they must have
+    priority: int = 1  # of this study among those that share them
     heed: bool = False  # keep what was asked of the study before, such as a pause
     checkpoints: str | None = None  # folder or URL of all studies' checkpoints; None: in `runs`
     checkpoint_budget: str | None = None  # that they may take: "10g"; None: what is needed
@@ -235,6 +237,8 @@ def resume(
         mlflow=mlflow,
         broker=broker,
         queues=queues or config.queues or ("cpu",),
+        needs=config.needs if broker else (),
+        priority=config.priority,
         heed=heed,
     )
     return prepare(options, listen=listen)
@@ -269,18 +273,20 @@ def saved_config(
 
 
 def _crew(options: TuneOptions) -> int:
-    """Workers of the queue, at least one; 0 without a queue.
+    """Workers of the queues that fit, at least one; 0 without a queue.
 
     Raises:
-        ExecutorError: there is no queue where the options say.
+        ExecutorError: there is no queue where the options say, or needs without one.
     """
     if options.broker is None:
+        if options.needs:
+            raise ExecutorError("--needs chooses among the workers of a queue: give --broker, too")
         return 0
     from automl.executors.celery import living  # celery: only who asks for a queue loads it
-    from automl.executors.crew import listening
+    from automl.executors.sharing import Claim
 
-    there = listening(living(options.broker), options.queues)
-    return options.workers or max(len(there), 1)
+    fit = Claim("", options.queues, options.needs).fits(living(options.broker))
+    return options.workers or max(len(fit), 1)
 
 
 def _sent(options: TuneOptions) -> Shipped:
@@ -319,6 +325,8 @@ def _executor(
         stall_seconds=local.stall_seconds,
         deadline_seconds=local.deadline_seconds,
         queues=options.queues,
+        needs=options.needs,
+        priority=options.priority,
         workers=options.workers or 0,
         lease_seconds=lease_seconds(),
         listen=listen,
@@ -390,6 +398,8 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         checkpoint_budget=options.checkpoint_budget,
         warm_start=options.warm_start,
         queues=options.queues if options.broker else (),
+        needs=options.needs,
+        priority=options.priority,
     )
 
 

@@ -65,6 +65,8 @@ class StudyConfig:
     prescreen: str | None = None  # the proxy that ranks networks before they are trained
     pool: Pool | None = None  # those networks, with their scores
     queues: tuple[str, ...] = ()  # of the workers that train; (): processes of the driver's own
+    needs: tuple[str, ...] = ()  # of those workers: "gpu", "memory=40g"
+    priority: int = 1  # beside other studies that want those workers
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,6 +94,7 @@ class StudyConfig:
                 "packing": None if packing is None else Packing.from_json(packing),
                 "pool": None if pool is None else Pool.from_json(pool),
                 "queues": tuple(data.get("queues", ())),
+                "needs": tuple(data.get("needs", ())),
             }
         )
 
