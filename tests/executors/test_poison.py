@@ -30,7 +30,7 @@ def test_a_poison_segment_ends_as_a_failed_trial(
     options = TuneOptions(
         TaskSpec(str(tmp_path / "task.py"), sets=sets, epochs=2), (f"{TRIALS}trials",), "random",
         seeds=1, name="poisoned", workers=1, pack="off", runs=tmp_path / "runs", mlflow="off",
-        broker=broker.url if where == "queue" else None, queue=queue,
+        broker=broker.url if where == "queue" else None, queues=(queue,),
     )  # fmt: skip
     reports: list[dict[str, Any]] = []
 
