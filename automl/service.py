@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from automl.alone import held, holder
 from automl.errors import AutomlError, ExecutorError, StudyError
 from automl.executors.broker import broker_url
 from automl.study.journal import writer
@@ -62,12 +62,7 @@ def handed_over(runs: Path) -> list[str]:
 
 def serving(runs: Path) -> int:
     """Process of the service of this folder; 0: there is none."""
-    with contextlib.suppress(OSError, ValueError), (runs / _LOCK).open("r") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(lock.read())
-    return 0
+    return holder(runs / _LOCK)
 
 
 def launch(runs: Path, *, journal: str | None, broker: str | None) -> int:
@@ -115,7 +110,8 @@ def serve(
     runs.mkdir(parents=True, exist_ok=True)
     children: dict[str, _Child] = {}
     while True:
-        with _locked(runs):
+        refusal = StudyError(f"process {serving(runs)} is the driver service of {runs} already")
+        with held(runs / _LOCK, refusal):
             try:
                 while not stop():
                     _look(runs, journal, children, say)
@@ -198,23 +194,6 @@ def _leave(children: dict[str, _Child]) -> None:
             process.kill()
             process.wait()
     children.clear()
-
-
-@contextlib.contextmanager
-def _locked(runs: Path) -> Iterator[None]:
-    """Be the only service of this folder; the lock dies with the process."""
-    with (runs / _LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StudyError(
-                f"process {serving(runs)} is the driver service of {runs} already"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-        lock.truncate(0)
 
 
 def _ordered(

@@ -35,12 +35,10 @@ COMMANDS = {
     "pause": Entry("Search", "asking:pause", "Let a running study wait."),
     "stop": Entry("Search", "asking:stop", "End a running study; what is trained is saved."),
     "attach": Entry("Search", "attaching:attach", "Show the screen of a study that runs."),
-    "driver": Entry("Search", "driver:app", "Run studies that were detached."),
     "transfer": Entry(
         "Search", "transfer:transfer", "Tune at a small width, train at a large one."
     ),
     "train": Entry("Search", "train:train", "Train one recipe."),
-    "worker": Entry("Search", "worker:app", "Start, list and drain workers of a queue."),
     "ls": Entry("Look", "studies:ls", "List the studies."),
     "show": Entry("Look", "studies:show", "Show a study, or one of its trials."),
     "best": Entry("Look", "studies:best", "Print the best recipe of a study."),
@@ -56,6 +54,10 @@ COMMANDS = {
     ),
     "bench": Entry("Know", "bench:bench", "Measure what packs of trials gain on this machine."),
     "doctor": Entry("Know", "doctor:doctor", "Check what is installed and reachable."),
+    "worker": Entry("Scale", "worker:app", "Start, list and drain workers of a queue."),
+    "driver": Entry("Scale", "driver:app", "Run studies that were detached."),
+    "up": Entry("Scale", "up:up", "Start a queue, workers, a driver service and MLflow here."),
+    "down": Entry("Scale", "up:down", "End what `automl up` started."),
     "export": Entry("Keep", "studies:export", "Print the trials, or the best recipe, of a study."),
     "rm": Entry("Keep", "studies:rm", "Delete a study."),
 }

@@ -31,11 +31,11 @@ def ui(
     store = runs / "mlflow.db"
     if not store.exists():
         raise StudyError(f"no MLflow store in {runs} yet; a study makes it: automl tune digits")
-    _check_free(port)
+    check_free(port)
     address = f"http://127.0.0.1:{port}"
     log = runs / "mlflow-server.log"
     typer.echo(f"starting MLflow on {address} (about half a minute) ...")
-    with log.open("w") as file, _server(store, runs / "mlflow-artifacts", port, file) as server:
+    with log.open("w") as file, _server(runs, port, file) as server:
         try:
             _wait(server, address, log)
             for line in _pages(runs, address):
@@ -49,23 +49,38 @@ def ui(
     typer.echo("MLflow has ended")
 
 
-def _server(store: Path, artifacts: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
+def server_command(runs: Path, port: int) -> list[str]:
+    """The server of the store of these studies, on this machine's own address."""
+    store, artifacts = (runs / name for name in ("mlflow.db", "mlflow-artifacts"))
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{store.absolute()}"]
+    return [*command, "--artifacts-destination", str(artifacts.absolute())]
+
+
+def server_environment() -> dict[str, str]:
     # Without job execution: it would start eight more processes that nothing here uses.
-    environment = {
+    return {
         **os.environ,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{store.absolute()}"]
-    command += ["--artifacts-destination", str(artifacts.absolute())]
+
+
+def _server(runs: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
     # A session of its own, so that Ctrl-C reaches us alone.
     return subprocess.Popen(
-        command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        server_command(runs, port),
+        env=server_environment(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Raises:
+    StudyError: somebody listens on that port.
+    """
     import socket
 
     with socket.socket() as probe:
@@ -81,13 +96,19 @@ def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise StudyError(f"MLflow's server ended while starting; see {log}")
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+        if answers(address):
+            return
+        time.sleep(0.3)
     raise StudyError(f"MLflow's server did not answer in {_START_SECONDS:.0f} s; see {log}")
+
+
+def answers(address: str) -> bool:
+    """Whether the server there is ready."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _pages(runs: Path, address: str) -> list[str]:

@@ -160,6 +160,7 @@ class Queue:
             self._progress = self._leases.last_progress()
         except Gone as error:
             raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
+        self._look()
 
     @property
     def workers(self) -> int:

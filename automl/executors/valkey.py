@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from automl.errors import ExecutorError
@@ -16,29 +17,48 @@ _START_SECONDS = 20.0
 class Server:
     """A server on this machine whose data outlive a crash of it: every write goes to disk.
 
+    Args:
+        folder: for its data and its log.
+        port: 0: a free one.
+        setup: called in the new process before it becomes the server.
+        password: it lies in a file of the folder that others cannot read, never on a command line.
+
     Raises:
         ExecutorError: there is no server to start, or it did not start.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        password: str = "",
+        setup: Callable[[], None] | None = None,
+    ) -> None:
         self.folder = folder
+        self._setup = setup
+        self._password = password
         self.port = port or free_port()
         self.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        secret = f":{self._password}@" if self._password else ""
+        return f"redis://{secret}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it, or start it again on the same port and data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder / "redis.log"
+        log, settings = self.folder / "redis.log", self.folder / "redis.conf"
+        settings.touch(mode=0o600)
+        settings.write_text(f"requirepass {self._password}\n" if self._password else "")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command(self.folder, self.port),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                preexec_fn=self._setup,
             )
         deadline = time.monotonic() + _START_SECONDS
         while not answers(self.port):
@@ -57,7 +77,8 @@ class Server:
 def command(folder: Path, port: int) -> list[str]:
     """The command line that serves `folder`, on this machine's own address only."""
     return [
-        binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder.absolute()),
+        binary(), str(folder.absolute() / "redis.conf"), "--port", str(port),
+        "--bind", "127.0.0.1", "--dir", str(folder.absolute()),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
         "--maxmemory-policy", "noeviction",
     ]  # fmt: skip
@@ -88,10 +109,10 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether a server there answers a PING."""
+    """Whether a server there answers a PING, be it by asking for a password."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
             line.sendall(b"PING\r\n")
-            return line.recv(7).startswith(b"+PONG")
+            return line.recv(7).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False

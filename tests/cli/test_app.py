@@ -36,6 +36,8 @@ FLAGS = {
     "worker start": "--broker --checkpoints --devices --help --logs --queue --slots",
     "worker ls": "--broker --help",
     "worker drain": "--broker --help",
+    "up": "--help --port --runs --slots",
+    "down": "--help --runs",
     "worker logs": "--help --logs",
     "transfer": "--argument --budget --device --epochs --help --large --name --quiet --runs --seed "
     "--seeds --set --small --space --target --workers",
@@ -93,9 +95,10 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
             list(groups.values())[-1].append(name[1])
     groups.pop("Options")
     assert groups == {
-        "Search": ["tune", "resume", "pause", "stop", "attach", "driver", "transfer", "train", "worker"],
+        "Search": ["tune", "resume", "pause", "stop", "attach", "transfer", "train"],
         "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
         "Know": ["methods", "space", "lr-find", "bench", "doctor"],
+        "Scale": ["worker", "driver", "up", "down"],
         "Keep": ["export", "rm"],
     }
     assert "automl tune digits" in text

@@ -1,0 +1,166 @@
+"""The processes behind `automl up`, and the one that keeps them: `python -m automl.cli.stack`.
+
+    Redis or Valkey     on this machine's own address, with a password that this machine's user has
+    workers             one a slot, on queue cpu
+    MLflow's server     on the store of the studies
+    driver service      runs the studies that were detached
+
+All of them end with their keeper, however it ends. Their files lie in `.stack` of the studies'
+folder; `broker` there holds the address with its password.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automl.alone import held, holder
+from automl.errors import ExecutorError
+from automl.executors.valkey import Server
+
+from .ui import server_command, server_environment
+
+_POLL_SECONDS = 0.2
+_AGAIN_SECONDS = 2.0  # before a process that died is started again
+_LEAVE_SECONDS = 60.0  # for studies and segments to save themselves
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files of the stack of one studies' folder."""
+
+    runs: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.runs.absolute() / ".stack"
+
+    @property
+    def broker(self) -> Path:
+        return self.folder / "broker"
+
+    @property
+    def facts(self) -> Path:
+        return self.folder / "stack.json"
+
+    def keeper(self) -> int:
+        """The process that keeps it; 0: it is not up."""
+        return holder(self.folder / "lock")
+
+
+@dataclass
+class _Part:
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    again: float = 0.0
+
+
+def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
+    """Start everything and keep it alive until `stop`."""
+    place = Place(runs)
+    with held(place.folder / "lock", ExecutorError("it is up already")):
+        password = secrets.token_urlsafe(24)
+        server = Server(place.folder / "redis", password=password, setup=_with_keeper)
+        _private(place.broker, server.url)
+        here = {**os.environ, "AUTOML_BROKER_FILE": str(place.broker)}
+        here.pop("AUTOML_BROKER", None)
+        ours = [sys.executable, "-m", "automl.cli"]
+        logs = str(place.folder / "workers")
+        parts = [
+            _Part("driver", [*ours, "driver", "start", "--runs", str(runs)], here),
+            _Part(
+                "workers", [*ours, "worker", "start", "--slots", str(slots), "--logs", logs], here
+            ),
+            _Part("mlflow", server_command(runs, port), server_environment()),
+        ]
+        facts = {"mlflow": f"http://127.0.0.1:{port}", "port": server.port, "slots": slots}
+        place.facts.write_text(json.dumps(facts))
+        try:
+            while not stop():
+                if server.process.poll() is not None:
+                    server.start()
+                for part in parts:
+                    _alive(part, place.folder)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for part in parts:  # the driver first: its studies save themselves through the others
+                _end(part)
+            server.stop()
+            place.facts.unlink(missing_ok=True)
+            place.broker.unlink(missing_ok=True)
+
+
+def _alive(part: _Part, folder: Path) -> None:
+    """Start it, or start it again some time after its death."""
+    now = time.monotonic()
+    if part.process is not None and part.process.poll() is not None:
+        part.process, part.again = None, now + _AGAIN_SECONDS
+    if part.process is None and now >= part.again:
+        with (folder / f"{part.name}.log").open("ab") as output:
+            part.process = subprocess.Popen(
+                part.command,
+                env=part.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_with_keeper,
+            )
+
+
+def _end(part: _Part) -> None:
+    if part.process is None:
+        return
+    part.process.terminate()
+    try:
+        part.process.wait(_LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        part.process.kill()
+        part.process.wait()
+
+
+def _with_keeper() -> None:
+    """In a process that is just starting: end when the keeper does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    asked = False
+
+    def stop(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    runs, slots, port = arguments
+    try:
+        _keep(Path(runs), int(slots), int(port), lambda: asked)
+    except ExecutorError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""`automl up` and `automl down`: all that studies on a queue need, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl.errors import ExecutorError
+from automl.reports.numerals import counted
+
+from .options import Runs
+
+_START_SECONDS = 180.0  # importing MLflow alone takes half a minute on a loaded machine
+_DOWN_SECONDS = 150.0  # studies and segments save themselves first
+_LOOK_SECONDS = 0.2
+
+
+def up(
+    slots: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Workers.  [default: one a core]")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of MLflow's pages.", show_default=True)
+    ] = 5000,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Start a queue, workers, a driver service and MLflow here.
+
+    They are reachable from this machine only, and run until `automl down`.
+    """
+    from automl.executors.celery import living
+    from automl.service import serving
+
+    from .stack import Place
+    from .ui import answers, check_free
+
+    place = Place(runs)
+    if place.keeper():
+        _tell(runs, "is up already")
+        return
+    check_free(port)
+    count = slots or os.cpu_count() or 1
+    what = f"Redis, {counted(count, 'worker')}, a driver service and MLflow"
+    typer.echo(f"starting {what} (about half a minute) ...")
+    place.folder.mkdir(parents=True, exist_ok=True)
+    log = place.folder / "keeper.log"
+    with log.open("wb") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "automl.cli.stack", str(runs), str(count), str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def wait(what: str, true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not true():
+            if keeper.poll() is not None or time.monotonic() > deadline:
+                keeper.terminate()
+                lines = log.read_text(errors="replace").strip().splitlines()
+                why = lines[-1] if lines else f"no {what}; see {place.folder}"
+                raise ExecutorError(f"it did not start: {why}")
+            time.sleep(_LOOK_SECONDS)
+
+    wait("Redis", place.facts.exists)
+    url = place.broker.read_text()
+    wait("worker", lambda: len(living(url)) >= count)
+    wait("driver service", lambda: serving(runs))
+    wait("MLflow", lambda: answers(f"http://127.0.0.1:{port}"))
+    _tell(runs, "is up")
+
+
+def down(runs: Runs = Path("runs")) -> None:
+    """End what `automl up` started.
+
+    Studies save themselves; the next `automl up` goes on with those that were detached.
+    """
+    from automl.service import handed_over
+
+    from .stack import Place
+
+    place = Place(runs)
+    pid = place.keeper()
+    if not pid:
+        typer.echo(f"nothing is up for {runs}")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _DOWN_SECONDS
+    while place.keeper():
+        if time.monotonic() > deadline:
+            raise ExecutorError(f"process {pid} has not ended in {_DOWN_SECONDS:.0f} s")
+        time.sleep(_LOOK_SECONDS)
+    left = handed_over(runs)
+    rest = f"; the next `automl up` goes on with {', '.join(left)}" if left else ""
+    typer.echo(f"down{rest}")
+
+
+def _tell(runs: Path, state: str) -> None:
+    from .stack import Place
+
+    place = Place(runs)
+    facts = json.loads(place.facts.read_text())
+    typer.echo(f"the stack of {runs} {state}: process {place.keeper()}, logs in {place.folder}")
+    typer.echo(f"MLflow    {facts['mlflow']}")
+    typer.echo(f"workers   {facts['slots']} on queue cpu: automl worker ls")
+    typer.echo(f"use it    export AUTOML_BROKER_FILE={place.broker}")
+    typer.echo("          automl tune digits --detach")
+    typer.echo("end it    automl down")
