@@ -147,7 +147,7 @@ def answer(broker: Server, place: Path | str, **change: Any) -> Report:
     """What a guarded worker says to an order of a driver with these arguments."""
     arguments: dict[str, Any] = {"spec": SPEC, "place": str(place), "key": KEY.encode(), **change}
     queue = Queue(
-        broker.url, study="guarded", card=CARD, stall_seconds=60, queue="guarded", workers=1,
+        broker.url, study="guarded", card=CARD, stall_seconds=60, queues=["guarded"], workers=1,
         **arguments,
     )  # fmt: skip
     segment = Segment(0, Recipe({}, steps=10, seed=0), 0, 10)
