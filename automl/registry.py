@@ -143,7 +143,12 @@ FAMILIES: Mapping[str, Family] = {
 
 # What networks are made of, and what judges them before training: no stages of a recipe.
 PARTS: Mapping[str, Family] = {
-    f.key: f for f in (Family("activation", "activations"), Family("proxy", "proxies"))
+    f.key: f
+    for f in (
+        Family("activation", "activations"),
+        Family("operation", "operations"),
+        Family("proxy", "proxies"),
+    )
 }
 
 

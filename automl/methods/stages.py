@@ -303,7 +303,7 @@ class Architecture(Method):
         values: dict[str, Any] = {n: r.default for n, r in self.ranges.items()} | dict(hyper)
         for name, key in self.parts.items():
             part = family(key).get(str(values[name]))
-            assert isinstance(part, Activation)
+            assert isinstance(part, Activation | Operation)
             values[name] = part.make
         return values
 
@@ -316,6 +316,17 @@ class Activation(Method):
     """
 
     make: Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Method):
+    """What may stand on an edge of a cell: make(width, affine=True) -> module that keeps the shape.
+
+    affine: whether its norms scale and shift; in a mixture that would undo the mixture's weights.
+    """
+
+    make: Callable[..., nn.Module]
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

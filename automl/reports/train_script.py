@@ -340,7 +340,7 @@ def _topic(module: str) -> str:
     if module == "automl.errors":
         return _ORDER[0]
     if ".methods." in module:
-        ours = (".activations.", ".architectures.")
+        ours = (".activations.", ".architectures.", ".operations.")
         return "architecture" if any(folder in module for folder in ours) else "methods"
     return "training loop"
 

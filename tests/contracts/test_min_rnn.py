@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from automl.methods.architectures._min_rnn import min_rnn_log_g
-from automl.methods.architectures.min_gru import MinGruCell
-from automl.methods.architectures.min_lstm import MinLstmCell
+from automl.methods.architectures._min_rnn import MinGruCell, MinLstmCell, min_rnn_log_g
 
 
 def g(x: Tensor) -> Tensor:

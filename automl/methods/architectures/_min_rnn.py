@@ -1,4 +1,4 @@
-"""What min_gru and min_lstm share: the parallel scan in log space, and the network around it.
+"""minGRU and minLSTM: their parallel scan in log space, their cells, and the network around them.
 
     h_t = a_t h_{t-1} + b_t,  h_0 = 0,  a, b > 0
     A_t = log a_1 + ... + log a_t;     h_t = exp(A_t + log sum_{s <= t} exp(log b_s - A_s))
@@ -29,6 +29,33 @@ def min_rnn_scan(log_a: Tensor, log_b: Tensor) -> Tensor:
 def min_rnn_log_g(x: Tensor) -> Tensor:
     """log g(x)."""
     return torch.where(x >= 0, torch.log(torch.relu(x) + 0.5), -F.softplus(-x))
+
+
+class MinGruCell(nn.Module):
+    """[b, t, width] -> states [b, t, inner]."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(width, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, v = self.both(x).chunk(2, -1)
+        return min_rnn_scan(-F.softplus(k), -F.softplus(-k) + min_rnn_log_g(v))
+
+
+class MinLstmCell(nn.Module):
+    """[b, t, width] -> states [b, t, inner]."""
+
+    def __init__(self, width: int, inner: int, forget_bias: float = 0.0) -> None:
+        super().__init__()
+        self.all = nn.Linear(width, 3 * inner)
+        with torch.no_grad():
+            self.all.bias[:inner] += forget_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, i, v = self.all(x).chunk(3, -1)
+        d = F.softplus(-f) - F.softplus(-i)
+        return min_rnn_scan(-F.softplus(d), -F.softplus(-d) + min_rnn_log_g(v))
 
 
 class MinRnnBlock(nn.Module):

@@ -15,24 +15,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from automl.methods.architectures._min_rnn import MinRnnModel, min_rnn_log_g, min_rnn_scan
+from automl.methods.architectures._min_rnn import MinGruCell, MinRnnModel
 from automl.methods.stages import Architecture, Shape
 from automl.space.ranges import Choice, Float, Int
-
-
-class MinGruCell(nn.Module):
-    """[b, t, width] -> states [b, t, inner]."""
-
-    def __init__(self, width: int, inner: int) -> None:
-        super().__init__()
-        self.both = nn.Linear(width, 2 * inner)
-
-    def forward(self, x: Tensor) -> Tensor:
-        k, v = self.both(x).chunk(2, -1)
-        return min_rnn_scan(-F.softplus(k), -F.softplus(-k) + min_rnn_log_g(v))
 
 
 def min_gru(shape: Shape, **hyper: Any) -> nn.Module:

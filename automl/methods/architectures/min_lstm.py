@@ -17,28 +17,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from automl.methods.architectures._min_rnn import MinRnnModel, min_rnn_log_g, min_rnn_scan
+from automl.methods.architectures._min_rnn import MinLstmCell, MinRnnModel
 from automl.methods.stages import Architecture, Shape
 from automl.space.ranges import Choice, Float, Int
-
-
-class MinLstmCell(nn.Module):
-    """[b, t, width] -> states [b, t, inner]."""
-
-    def __init__(self, width: int, inner: int, forget_bias: float = 0.0) -> None:
-        super().__init__()
-        self.all = nn.Linear(width, 3 * inner)
-        with torch.no_grad():
-            self.all.bias[:inner] += forget_bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        f, i, v = self.all(x).chunk(3, -1)
-        d = F.softplus(-f) - F.softplus(-i)
-        return min_rnn_scan(-F.softplus(d), -F.softplus(-d) + min_rnn_log_g(v))
 
 
 def min_lstm(shape: Shape, *, forget_bias: float, **hyper: Any) -> nn.Module:
