@@ -17,7 +17,7 @@ from PIL import Image
 
 from automl.recipe import Recipe
 from automl.records import Pack, Segment, TaskCard, TaskSpec
-from automl.registry import FAMILIES, PARTS
+from automl.registry import FAMILIES
 from automl.reports import loading
 from automl.reports.recipe_file import RecipeFile
 from automl.reports.sources import bundle
@@ -91,7 +91,7 @@ def test_every_method_runs_in_a_script_of_its_own(card: TaskCard, tmp_path: Path
     texts = {f"{key}_{name}": script(card, {key: name}, updates=2) for key, name in methods}
     texts |= {
         f"mlp_{name}": script(card, {"architecture.mlp.activation": name}, updates=2)
-        for name in PARTS["activation"].names()
+        for name in ("swiglu", "weierstrass_tanh")
     }
     figures = run(tmp_path, texts)
     assert all(set(f) == {"validation", "test"} for f in figures.values())

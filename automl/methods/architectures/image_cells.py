@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl.methods.stages import Architecture, Shape
+from automl.methods.architectures._by_name import by_name
+from automl.methods.stages import Architecture, CellSpace, Shape
 from automl.space.ranges import Choice, Float, Int
 
 IMAGE_CELLS_EDGES = ("02", "12", "03", "13", "23", "04", "14", "24", "34")
@@ -131,11 +132,12 @@ METHOD = Architecture(
     kinds=("image",),
     ranges={
         "width": Int(4, 32, log=True, default=8),
-        "cells": Int(1, 6, default=3),
+        "cells": Int(2, 6, default=3),
         "dropout": Float(0.0, 0.5, default=0.0),
         **{edge: Choice(list(_OPERATIONS), default="sep3") for edge in _EDGES},
     },
     parts=dict.fromkeys(_EDGES, "operation"),
+    cells=CellSpace(build=by_name(image_cells_network), nodes=_NODES),
     when="cells for photographs, found by an architecture search",
     source="arXiv:1806.09055",
 )

@@ -17,7 +17,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from automl.methods.stages import Architecture, Shape
+from automl.methods.architectures._by_name import by_name
+from automl.methods.stages import Architecture, CellSpace, Shape
 from automl.space.ranges import Choice, Float, Int
 
 TABLE_CELLS_EDGES = ("e01", "e02", "e12", "e03", "e13", "e23")
@@ -85,6 +86,10 @@ METHOD = Architecture(
         **{edge: Choice(list(_OPERATIONS), default="dense_relu") for edge in TABLE_CELLS_EDGES},
     },
     parts=dict.fromkeys(TABLE_CELLS_EDGES, "operation"),
+    cells=CellSpace(
+        build=by_name(table_cells_network),
+        nodes={"h1": ("e01",), "h2": ("e02", "e12"), "h3": ("e03", "e13", "e23")},
+    ),
     when="tables, with cells found by an architecture search",
     source="arXiv:2106.11959",
 )

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from automl.methods.stages import Architecture, Shape
+from automl.methods.architectures._by_name import by_name
+from automl.methods.stages import Architecture, CellSpace, Shape
 from automl.space.ranges import Choice, Float, Int
 
 TEXT_CELLS_EDGES = ("mix1", "mix2", "mix3", "mix4")
@@ -91,6 +92,11 @@ METHOD = Architecture(
         },
     },
     parts=dict.fromkeys(TEXT_CELLS_EDGES, "operation"),
+    cells=CellSpace(
+        build=by_name(text_cells_network),
+        nodes={edge: (edge,) for edge in TEXT_CELLS_EDGES},
+        channels=2,
+    ),
     when="what should mix places, found by an architecture search",
     source="arXiv:2002.04745",
 )
