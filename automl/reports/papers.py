@@ -55,6 +55,7 @@ arXiv:2012.03107 | Wu, Xiaoxia and Dyer, Ethan and Neyshabur, Behnam | When Do C
 arXiv:2102.06171 | Brock, Andrew and De, Soham and Smith, Samuel L. and Simonyan, Karen | High-Performance Large-Scale Image Recognition Without Normalization
 arXiv:2102.11600 | Kwon, Jungmin and Kim, Jeongseop and Park, Hyunseo and Choi, In Kwon | ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of Deep Neural Networks
 arXiv:2103.10158 | M{\"u}ller, Samuel G. and Hutter, Frank | TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation
+arXiv:2106.11959 | Gorishniy, Yury and Rubachev, Ivan and Khrulkov, Valentin and Babenko, Artem | Revisiting Deep Learning Models for Tabular Data
 arXiv:2106.15147 | Bahri, Dara and Jiang, Heinrich and Tay, Yi and Metzler, Donald | SCARF: Self-Supervised Contrastive Learning using Random Feature Corruption
 arXiv:2109.05687 | Xu, Runxin and others | Raise a Child in Large Language Model: Towards Effective and Generalizable Fine-tuning
 arXiv:2202.03599 | Zhao, Yang and Zhang, Hao and Hu, Xiuyuan | Penalizing Gradient Norm for Efficiently Improving Generalization in Deep Learning
