@@ -1,9 +1,9 @@
 """The driver service: runs every study that was handed over to it, each in a process of its own.
 
-A study is handed over by the file `detached` in its folder, which is taken away when it has ended
-or was stopped by a person. So nothing is lost with the service: started again, it takes up all
-that is left, from their journals. Its studies end with it (they save themselves), and one that
-dies alone is started again.
+A study is handed over by the file `detached` in its folder, which holds the directory that its
+paths start from, and which is taken away when it has ended or was stopped by a person. So nothing
+is lost with the service: started again, it takes up all that is left, from their journals. Its
+studies end with it (they save themselves), and one that dies alone is started again.
 
 `python -m automl.service` reads on its standard input what it shall do, as JSON:
 
@@ -44,8 +44,10 @@ _LATER = 75  # exit code: what is missing may come back (EX_TEMPFAIL)
 
 
 def hand_over(folder: Path) -> None:
-    """Let the service run the study in `folder`."""
-    (folder / _MARK).touch()
+    """Let the service run the study in `folder`, as if from the present directory."""
+    part = folder / f"{_MARK}.part"
+    part.write_text(str(Path.cwd()))
+    part.replace(folder / _MARK)
 
 
 def take_back(folder: Path) -> bool:
@@ -154,9 +156,16 @@ def _start(
     except AutomlError as error:
         _give_up(name, runs, str(error), say)
         return
-    order = {"runs": str(runs), "journal": None if own else journal, "study": name}
+    order = {"runs": str(runs.absolute()), "journal": None if own else journal, "study": name}
+    try:
+        place = (runs / name / _MARK).read_text()
+    except OSError:
+        return  # stopped in this moment
+    if not Path(place).is_dir():
+        _give_up(name, runs, f"its paths start from {place}, which is not here", say)
+        return
     with (runs / name / _LOG).open("ab") as output:
-        child.process = _ordered(order, output, dict(os.environ))
+        child.process = _ordered(order, output, dict(os.environ), cwd=place)
     say(f"{name}: process {child.process.pid}")
 
 
@@ -243,6 +252,12 @@ def _main() -> int:
         name = order["study"]
         queued = saved_config(name, runs=runs, journal=journal).queues
         broker = broker_url(None) if queued else None
+        if queued and broker is None:
+            listed = ",".join(queued)
+            raise ExecutorError(
+                f"study '{name}' wants workers of queue {listed}; start the driver service with "
+                "AUTOML_BROKER"
+            )
         with contextlib.closing(
             resume(name, runs=runs, journal=journal, broker=broker, heed=True)
         ) as prepared:

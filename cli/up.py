@@ -19,6 +19,7 @@ from automl.reports.numerals import counted
 
 from .options import Runs
 
+_PORT = 5000  # MLflow's own habit
 _START_SECONDS = 180.0  # importing MLflow alone takes half a minute on a loaded machine
 _DOWN_SECONDS = 150.0  # studies and segments save themselves first
 _LOOK_SECONDS = 0.2
@@ -29,8 +30,14 @@ def up(
         int | None, typer.Option(min=1, metavar="N", help="Workers.  [default: one a core]")
     ] = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of MLflow's pages.", show_default=True)
-    ] = 5000,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            metavar="N",
+            help="Port of MLflow's pages.  [default: 5000, or a free one]",
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Start a queue, workers, a driver service and MLflow here.
@@ -38,6 +45,7 @@ def up(
     They are reachable from this machine only, and run until `automl down`.
     """
     from automl.executors.celery import living
+    from automl.executors.valkey import free_port
     from automl.service import serving
 
     from .stack import Place
@@ -47,7 +55,9 @@ def up(
     if place.keeper():
         _tell(runs, "is up already")
         return
-    check_free(port)
+    if port is not None:
+        check_free(port)
+    port = port or free_port(_PORT)
     count = slots or os.cpu_count() or 1
     what = f"Redis, {counted(count, 'worker')}, a driver service and MLflow"
     typer.echo(f"starting {what} (about half a minute) ...")

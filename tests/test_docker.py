@@ -52,7 +52,7 @@ def test_a_service_uses_only_what_is_declared(name: str) -> None:
 )
 def test_a_command_is_one_of_ours(name: str) -> None:
     command: list[str] = SERVICES[name]["command"]
-    words = command[: 2 if command[0] == "worker" else 1]
+    words = command[: 2 if command[0] in ("worker", "driver") else 1]
     options = {word for word in command if word.startswith("--")}
     shown = subprocess.run([AUTOML, *words, "--help"], capture_output=True, text=True, check=True)
     assert all(option in shown.stdout for option in options)
@@ -70,3 +70,10 @@ def test_redis_forgets_nothing() -> None:
     assert "appendonly yes" in text
     assert "maxmemory-policy noeviction" in text
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
+
+
+def test_the_driver_service_comes_up_with_the_rest_and_may_save_its_studies() -> None:
+    driver = SERVICES["driver"]
+    assert driver["command"] == ["driver", "start"]
+    assert "profiles" not in driver and driver["restart"] == "unless-stopped"
+    assert int(driver["stop_grace_period"].rstrip("s")) > 60  # as long as it waits for them

@@ -102,9 +102,14 @@ def binary() -> str:
     return str(get_binary_path())
 
 
-def free_port() -> int:
+def free_port(wanted: int = 0) -> int:
+    """The port that is wanted if nobody has it, else another that is free."""
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
         return int(one.getsockname()[1])
 
 

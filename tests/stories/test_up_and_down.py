@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import stat
 import subprocess
 import urllib.request
@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from automl.executors.celery import living
-from automl.executors.valkey import free_port
 
 from ..study.test_control import AUTOML
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
 def say(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -35,43 +36,72 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_up_twice_is_up_once_and_down_leaves_no_process(tmp_path: Path) -> None:
-    assert say(tmp_path, "down").stdout == "nothing is up for runs\n"
-    port = free_port()
+def test_the_first_block_of_the_operations_page_works_as_written(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```\n(automl up.*?)```", PAGE, re.S)
     processes: list[psutil.Process] = []
+    stack = tmp_path / "runs" / ".stack"
     try:
-        up = say(tmp_path, "up", "--slots", "1", "--port", str(port))
-        assert up.returncode == 0, up.stderr
-        stack = tmp_path / "runs" / ".stack"
-        assert f"export AUTOML_BROKER_FILE={stack / 'broker'}" in up.stdout
-        processes = family(int((stack / "lock").read_text()))
-        again = say(tmp_path, "up")
-        assert again.returncode == 0
-        assert "is up already" in again.stdout and f"http://127.0.0.1:{port}" in again.stdout
-        assert {p.pid for p in family(processes[0].pid)} >= {p.pid for p in processes[:4]}
-
-        # The address is a secret, and it works.
-        url = (stack / "broker").read_text()
-        assert stat.S_IMODE((stack / "broker").stat().st_mode) == 0o600
-        assert stat.S_IMODE((stack / "redis" / "redis.conf").stat().st_mode) == 0o600
-        secret = url.split("@")[0].removeprefix("redis://:")
-        assert len(secret) > 20
-        assert not any(secret in " ".join(p.cmdline()) for p in processes if p.is_running())
-        (worker,) = living(url)
-        assert worker.split("@")[0] in say(tmp_path, "worker", "ls").stdout
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
-            assert answer.status == 200
-        assert json.loads((stack / "stack.json").read_text())["slots"] == 1
-
-        down = say(tmp_path, "down")
-        assert (down.returncode, down.stdout) == (0, "down\n")
+        for line in block.splitlines():
+            if line.startswith("export"):
+                assert line == "export AUTOML_BROKER_FILE=$PWD/runs/.stack/broker"  # as `say` does
+                continue
+            done = say(tmp_path, *line.split()[1:])
+            assert done.returncode in ((0, 3) if "attach" in line else (0,)), (line, done.stderr)
+            if line.startswith("automl up"):
+                processes = family(int((stack / "lock").read_text()))
+                assert f"export AUTOML_BROKER_FILE={stack / 'broker'}" in done.stdout
+                _is_up_once(tmp_path, done.stdout, processes)
+                _is_secret(stack, processes)
+            if line == "automl worker ls":
+                assert done.stdout.splitlines()[1].startswith("cpu-0")
+            if "attach" in line:
+                assert "report   runs/first/report.html" in done.stdout
+        assert done.stdout == "down\n"
         _, left = psutil.wait_procs(processes, timeout=20)
         assert not left
         assert not (stack / "broker").exists()
+        assert say(tmp_path, "down").stdout == "nothing is up for runs\n"
     finally:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def _is_up_once(place: Path, told: str, processes: list[psutil.Process]) -> None:
+    (address,) = re.findall(r"^MLflow +(\S+)", told, re.M)
+    with urllib.request.urlopen(f"{address}/health") as answer:
+        assert answer.status == 200
+    again = say(place, "up")
+    assert again.returncode == 0
+    assert "is up already" in again.stdout and address in again.stdout
+    assert processes[0].is_running()
+
+
+def _is_secret(stack: Path, processes: list[psutil.Process]) -> None:
+    for file in (stack / "broker", stack / "redis" / "redis.conf"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    url = (stack / "broker").read_text()
+    secret = url.split("@")[0].removeprefix("redis://:")
+    assert len(secret) > 20
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert secret not in " ".join(process.cmdline())
+    assert len(living(url)) == 1
+
+
+def test_every_command_and_option_of_the_page_is_there() -> None:
+    lines = set(re.findall(r"automl [a-z][^`\n|]*", PAGE))
+    assert len(lines) > 20
+    helps: dict[str, str] = {}
+    for line in lines:
+        words = line.split("#")[0].split()[1:]
+        name = " ".join(words[: 2 if words[0] in ("worker", "driver") else 1])
+        if name not in helps:
+            done = subprocess.run([AUTOML, *name.split(), "--help"], capture_output=True, text=True)
+            assert done.returncode == 0, line
+            helps[name] = done.stdout
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in helps[name], line
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
