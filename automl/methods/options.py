@@ -103,7 +103,11 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "weight_decay": Option(
         "optimizer.NAME.wd, decoupled where the optimizer has it; else as a transform",
-        ("optimizer.adamw", "transform.coupled_decay", "transform.independent_decay"),
+        (
+            "optimizer.adamw",
+            "transform.coupled_decay",
+            "transform.decoupled_decay",
+            "transform.independent_decay",
+        ),
     ),
-    "decoupled_decay": _number("optimizer.adamw", "wd"),
 }

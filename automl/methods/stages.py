@@ -388,7 +388,8 @@ class Gradient(Method):
 class Transform(Method):
     """apply(g, w, state, hyper, t, layout, draws): changes the gradient g [k, p] in place.
 
-    A decay of weights may change w [k, p] in place instead.
+    A decay of weights may change w [k, p] in place instead. `hyper` holds "factor" and "lr", too:
+    the schedule's factor, and the optimizer's rate times that (for one without a rate, the factor).
     """
 
     apply: Callable[[Tensor, Tensor, State, Hyper, Tensor, Layout, Draws], None]

@@ -157,7 +157,7 @@ class Trainer:
                 self.w.div_(self.a)
                 g.mul_(self.s)
             for at in self.transforms:
-                hyper = at.hyper | factor
+                hyper = at.hyper | factor | {"lr": scheduled.get("lr", scheduled["factor"])}
                 at.apply(g, self.w, at.state, hyper, t, self.layout, self.random)
             at = self.optimizer
             if at.draw is not None:

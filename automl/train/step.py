@@ -216,10 +216,11 @@ class Program:
         self._scales.enter(w, g)
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
-            own_draws, own_factor = draws.part(lane.rows), {"factor": lane.take(factor)}
+            own_draws, rate = draws.part(lane.rows), self._timetable.rate(update)
+            scheduled = {"factor": lane.take(factor), "lr": lane.take(rate)}
             for s in lane.stages:
                 apply = cast(Transform, s.method).apply
-                apply(own_g, own_w, s.state, s.hyper | own_factor, own_t, layout, own_draws)
+                apply(own_g, own_w, s.state, s.hyper | scheduled, own_t, layout, own_draws)
             lane.put(g, own_g)
             lane.put(w, own_w)  # decay
         for i, lane in enumerate(self._optimizers):

@@ -30,6 +30,7 @@ class Timetable:
     total: int  # updates of the whole training
     _first: int = 0
     _factors: list[Tensor] = field(default_factory=list)
+    _rates: list[Tensor] = field(default_factory=list)
     _given: list[dict[str, list[Tensor]]] = field(default_factory=list)
 
     def begin(self, updates: range, like: Tensor) -> None:
@@ -38,6 +39,7 @@ class Timetable:
         policies = [_policy(self.schedules, k) for k in range(self.size)]
         self._factors = _table([p.factors(updates, self.total) for p in policies], like)
         self._given = []
+        self._rates = [f.clone() for f in self._factors]
         for lane in self.optimizers:
             (stage,), own = lane.stages, [policies[k] for k in lane.rows]
             tables = {"factor": [lane.take(f) for f in self._factors]}
@@ -47,6 +49,8 @@ class Timetable:
                     for p, lr in zip(own, _values(stage, "lr"), strict=True)
                 ]
                 tables["lr"] = _table(rates, like)
+                for whole, own_rates in zip(self._rates, tables["lr"], strict=True):
+                    whole[lane.rows] = own_rates
             momentum = next((n for n in _FIRST_MOMENTUM if n in stage.hyper), None)
             if momentum is not None and any(p.schedule.momentum for p in own):
                 moved = [
@@ -59,6 +63,10 @@ class Timetable:
     def factor(self, update: int) -> Tensor:
         """[k, 1]: each member's factor on its rates."""
         return self._factors[update - self._first]
+
+    def rate(self, update: int) -> Tensor:
+        """[k, 1]: each member's learning rate times the factor; the factor where it has none."""
+        return self._rates[update - self._first]
 
     def given(self, lane: int, update: int) -> dict[str, Tensor]:
         """What this update changes of the hyperparameters of an optimizers' lane, [n, 1] each."""

@@ -19,13 +19,15 @@ NAMES = {
     "exp_range one_cycle wsd inverse_sqrt warmup range_test",
     "gradient": "plain sam asam gsam looksam gam gradient_norm_penalty predictive_coding",
     "transform": "clip_norm clip_value agc noise skip spike_skip random_skip easy_skip masking "
-    "centralization accumulation coupled_decay independent_decay",
+    "centralization accumulation coupled_decay "
+    "decoupled_decay independent_decay",
     "averaging": "swa ema lookahead lawa tail_averaging",
     "loss": "label_smoothing focal confidence_penalty class_weights distillation",
     "batch": "flip crop flip_crop color color_jitter rand_augment trivial_augment cutout mixup "
     "cutmix feature_noise swap token_drop scored self_paced anti curriculum batch_warmup",
     "architecture": "dropout stochastic_depth batch_norm layer_norm group_norm rms_norm mlp "
     "convnet resnet transformer gru",
+    "parametrization": "standard mup",
     "trainer": "early_stopping weight_decay",
 }
 ALL = [name for names in NAMES.values() for name in names.split()]

@@ -159,16 +159,19 @@ def test_random_skips_have_their_probability() -> None:
 def test_decays_by_hand_act_on_what_their_switches_say(embeddings: int, vectors: int) -> None:
     on = {"conv": 1, "dense": 1, "head": 1, "token": embeddings, "bias": vectors}
     g, w = random_row(0), random_row(1)
-    shrunk = w.clone()
+    shrunk, by_rate = w.clone(), w.clone()
     found = [
-        applied(name, g, at, decay=0.1, embeddings=embeddings, vectors=vectors, factor=0.5)
-        for name, at in (("coupled_decay", w), ("independent_decay", shrunk))
-    ]
-    assert torch.equal(found[1], g)
+        applied(name, g, at, decay=0.1, embeddings=embeddings, vectors=vectors, factor=0.5, lr=0.2)
+        for name, at in (
+            ("coupled_decay", w), ("independent_decay", shrunk), ("decoupled_decay", by_rate)
+        )
+    ]  # fmt: skip
+    assert torch.equal(found[1], g) and torch.equal(found[2], g)
     coupled, before, size = slots(found[0]), slots(g), slots(w)
     for name, share in on.items():
         torch.testing.assert_close(coupled[name], before[name] + 0.1 * share * size[name])
         torch.testing.assert_close(slots(shrunk)[name], size[name] * (1 - 0.05 * share))
+        torch.testing.assert_close(slots(by_rate)[name], size[name] * (1 - 0.02 * share))
 
 
 def test_coupled_decay_is_that_of_torchs_sgd() -> None:

@@ -3,7 +3,8 @@
     g = g + decay*w         matrices;  embeddings and vectors where their switch is on
 
 An optimizer that divides by the gradient's size (Adam) then decays weights of large gradients
-less. vectors are biases and the gains of norms. An optimizer's own wd comes on top: fix it at 0
+less. What is decayed: matrices only (both switches off), all but norms and biases (embeddings on,
+vectors off: the default), everything (both on). An optimizer's own wd comes on top: fix it at 0
 where only this one is meant.
 Source: Krogh and Hertz 1991, "A simple weight decay can improve generalization", NIPS 4.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from automl.methods.stages import Draws, Hyper, Layout, State, Transform
+from automl.methods.transforms._decay import decay_share
 from automl.space.ranges import Choice, Float
 
 
@@ -20,9 +22,7 @@ def coupled_decay_transform(
     g: Tensor, w: Tensor, state: State, hyper: Hyper, t: Tensor, layout: Layout, draws: Draws
 ) -> None:
     for slot in layout.slots:
-        share = hyper["decay"]
-        if slot.role in ("vector", "embedding"):
-            share = share * hyper["vectors" if slot.role == "vector" else "embeddings"]
+        share = decay_share(slot, hyper, hyper["decay"])
         part = slice(slot.offset, slot.offset + slot.numel)
         g[:, part].addcmul_(w[:, part], share)
 

@@ -4,7 +4,8 @@
 
 AdamW as torch has it shrinks by lr*wd: whoever halves lr halves the decay too. Here the two are
 searched apart, as in AdamW's paper; decay stands for lr*wd. It acts before the optimizer's step,
-whichever that is; the gradient stays as it is. vectors are biases and the gains of norms. An
+whichever that is; the gradient stays as it is. What is decayed: matrices only (both switches off),
+all but norms and biases (embeddings on, vectors off: the default), everything (both on). An
 optimizer's own wd comes on top: fix it at 0 where only this one is meant.
 Source: Loshchilov and Hutter 2017, arXiv:1711.05101, algorithm 2; Wortsman et al. 2023,
 arXiv:2309.14322.
@@ -15,6 +16,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from automl.methods.stages import Draws, Hyper, Layout, State, Transform
+from automl.methods.transforms._decay import decay_share
 from automl.space.ranges import Choice, Float
 
 
@@ -23,9 +25,7 @@ def independent_decay_transform(
 ) -> None:
     decay = hyper["decay"] * hyper["factor"]
     for slot in layout.slots:
-        share = decay
-        if slot.role in ("vector", "embedding"):
-            share = decay * hyper["vectors" if slot.role == "vector" else "embeddings"]
+        share = decay_share(slot, hyper, decay)
         w[:, slot.offset : slot.offset + slot.numel].mul_(1 - share)
 
 
