@@ -18,6 +18,7 @@ from pathlib import Path
 
 from automl.buckets import stays_inside
 from automl.errors import CheckpointError
+from automl.folders import take_place
 
 
 def archive_of(files: Mapping[str, Path]) -> bytes:
@@ -60,7 +61,7 @@ def unpack(data: bytes, place: Path) -> None:
                 with target.open("xb") as file:
                     shutil.copyfileobj(source, file)
                 target.chmod(0o755 if entry.mode & 0o100 else 0o644)
-        _take_place(draft, place)
+        take_place(draft, place)
     except tarfile.TarError as error:
         raise CheckpointError(f"the archive cannot be read: {error}") from None
     finally:
@@ -79,11 +80,3 @@ def _check(entries: list[tarfile.TarInfo], size: int) -> None:
         seen.add(entry.name)
     if sum(entry.size for entry in entries) > size:
         raise CheckpointError("the archive says that it is larger than it is")
-
-
-def _take_place(draft: Path, place: Path) -> None:
-    try:
-        draft.rename(place)
-    except OSError:
-        if not place.is_dir():  # else another process was as fast, with the same content
-            raise

@@ -99,6 +99,32 @@ class Folders:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
+def cache_folder(what: str) -> Path:
+    """This user's folder for copies of what lies elsewhere: "code", "data".
+
+    Raises:
+        OSError: it cannot be made, or belongs to another user.
+    """
+    root = os.environ.get("AUTOML_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    if not root:
+        home = Path("~").expanduser()
+        root = str(home / ".cache") if os.access(home, os.W_OK) else tempfile.gettempdir()
+    folder = Path(root).absolute() / f"automl-{os.getuid()}" / what
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.parent.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "belongs to another user", str(folder.parent))
+    return folder
+
+
+def take_place(draft: Path, place: Path) -> None:
+    """Rename a folder to the place that its content has; one that is there holds the same."""
+    try:
+        draft.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
 def leads_out(folder: Path) -> Path | None:
     """The first link in `folder` that leads out of it; None: it keeps to itself."""
     whole = folder.resolve()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl.archives import archive_of, digest_of, unpack
 from automl.errors import TaskError
+from automl.folders import cache_folder
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -67,15 +67,7 @@ def unpacked(data: bytes) -> Path:
 
 def cached(digest: str) -> Path:
     """Where the snapshot of this digest lies, or would lie."""
-    root = os.environ.get("AUTOML_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    if not root:
-        home = Path("~").expanduser()
-        root = str(home / ".cache") if os.access(home, os.W_OK) else tempfile.gettempdir()
-    folder = Path(root).absolute() / f"automl-{os.getuid()}" / "code"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.parent.stat().st_uid != os.getuid():
-        raise PermissionError(13, "belongs to another user", str(folder.parent))
-    return folder / digest
+    return cache_folder("code") / digest
 
 
 def _files(root: Path, left_out: set[Path]) -> Iterator[tuple[str, Path]]:

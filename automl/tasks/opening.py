@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from automl.buckets import is_url
 from automl.errors import TaskError
+from automl.fetching import fetched
 from automl.records import TaskSpec
 from automl.registry import nearest
 from automl.tasks.task import Task
@@ -27,6 +30,8 @@ def open_task(spec: TaskSpec) -> Task:
         from automl.tasks.script import open_command
 
         return open_command(spec)
+    if is_url(spec.source):
+        spec = replace(spec, source=str(fetched(spec.source)))
     path = Path(spec.source)
     if spec.source == "digits" and not path.exists():
         from automl.tasks.digits import open_digits

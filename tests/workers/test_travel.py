@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import tarfile
 import time
@@ -145,10 +146,15 @@ def guarded(broker: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def answer(broker: Server, place: Path | str, **change: Any) -> Report:
     """What a guarded worker says to an order of a driver with these arguments."""
-    arguments: dict[str, Any] = {"spec": SPEC, "place": str(place), "key": KEY.encode(), **change}
+    arguments: dict[str, Any] = {
+        "spec": SPEC,
+        "place": str(place),
+        "card": CARD,
+        "key": KEY.encode(),
+    }
     queue = Queue(
-        broker.url, study="guarded", card=CARD, stall_seconds=60, queues=["guarded"], workers=1,
-        **arguments,
+        broker.url, study="guarded", stall_seconds=60, queues=["guarded"], workers=1,
+        **{**arguments, **change},
     )  # fmt: skip
     segment = Segment(0, Recipe({}, steps=10, seed=0), 0, 10)
     try:
@@ -236,3 +242,16 @@ def test_a_worker_that_does_not_see_the_store_says_where_it_looked(
     report = answer(broker, tmp_path / "nowhere")
     assert f"no checkpoints of this study in {tmp_path}/nowhere here" in report.message
     assert Store(tmp_path / "nowhere" / "checkpoints").trials() == []
+
+
+def test_a_worker_with_other_data_names_both_fingerprints(
+    guarded: Path, broker: Server, place: Path
+) -> None:
+    card = replace(CARD, code_fingerprint="", data_fingerprint="0123456789abcdef")
+    report = answer(broker, place, card=card)
+    assert report.status is Status.INVALID
+    assert re.fullmatch(
+        r"worker g@guarded: other data: fingerprint [0-9a-f]{16}, the driver's is "
+        "0123456789abcdef",
+        report.message,
+    )
