@@ -24,7 +24,7 @@ from celery.signals import (
 from automl.executors.broker import broker_url
 from automl.executors.celery import SETTINGS
 
-from . import devices, registry
+from . import devices, registry, watching
 from .supervisor import Supervisor
 
 app = Celery("automl", broker=broker_url(None) or "redis://127.0.0.1:6379/0")
@@ -32,7 +32,9 @@ app.conf.update(SETTINGS)
 app.conf.update(imports=["automl.workers.tasks"], worker_concurrency=1, task_default_queue="cpu")
 
 leaving = registry.Flag()  # shared by the main process and the one that trains
+pulse = watching.Pulse()  # likewise
 supervisor: Supervisor | None = None
+alive = False  # whether this main process already says that it lives
 
 
 def _named(sender: str, **_: Any) -> None:
@@ -50,14 +52,19 @@ def _process(**_: Any) -> None:
 
 
 def _ready(sender: Any, **_: Any) -> None:
-    queues = ",".join(q.name for q in sender.task_consumer.queues)
-    registry.live(
-        app.conf.broker_url,
-        listen=lambda route: app.control.add_consumer(route, destination=[registry.here.name]),
-        queue=queues,
-        pid=os.getpid(),
-        **devices.advertised(),
-    )
+    global alive
+    if alive:  # Celery says that it is ready after every reconnection, too
+        return
+    alive = True
+    url, queues = app.conf.broker_url, [q.name for q in sender.task_consumer.queues]
+
+    def listen(route: str) -> None:
+        app.control.add_consumer(route, destination=[registry.here.name])
+        queues.append(route)
+
+    device = devices.advertised()
+    registry.live(url, listen=listen, queue=",".join(queues), pid=os.getpid(), **device)
+    watching.watch(url, queues, pulse, leaving)
 
 
 def _leaving(**_: Any) -> None:

@@ -18,7 +18,8 @@ def train(study: str, id: str) -> None:
     """
     assert workers.supervisor is not None
     try:
-        workers.supervisor.train(study, id)
+        with workers.pulse:
+            workers.supervisor.train(study, id)
     except Exception:
         logging.getLogger(__name__).exception("order %s of %s was given up", id, study)
         workers.supervisor.abandon()
