@@ -41,6 +41,7 @@ from .proxy import Proxy
 from .starting import start
 
 LEASE_SECONDS = 3
+SETTINGS = {"AUTOML_LEASE_SECONDS": str(LEASE_SECONDS)}
 WORKERS = 3
 QUEUE = "chaos"
 FAULTS = (
@@ -125,7 +126,7 @@ class Stage:
     def __init__(self, folder: Path, *, workers: int = WORKERS, pause: float = 0.0) -> None:
         self.folder, self.mark = folder, uuid.uuid4().hex
         self._environment = {
-            "AUTOML_LEASE_SECONDS": str(LEASE_SECONDS),
+            **SETTINGS,
             "CHAOS_PAUSE": str(pause),
             _MARK: self.mark,
         }

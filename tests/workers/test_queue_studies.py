@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 from celery import Celery
 
-from automl.executors.celery import TASK, living
-from automl.executors.valkey import Server
+from automl.checkpoints import Store
+from automl.executors.celery import TASK
 
-from .chaos import FAULTS, LEASE_SECONDS, QUEUE, TASK_FILE, Stage, automl, storm, tree, tuning
+from .chaos import FAULTS, QUEUE, TASK_FILE, Stage, automl, storm, tuning
 from .starting import until
-
-SETTINGS = {"AUTOML_LEASE_SECONDS": str(LEASE_SECONDS)}
 
 
 @pytest.fixture
@@ -46,15 +41,12 @@ def test_a_worker_that_is_asked_to_end_hands_its_segment_over(stage: Stage) -> N
     spare.wait()
     (worker,) = stage.workers
     driver = stage.drive(tuning(stage.folder, "s", trials=1))
-    until("a worker that trains", lambda: any(
-        w.get("doing") for w in living(stage.server.url).values()
-    ))  # fmt: skip
-    time.sleep(3)
-    began = time.monotonic()
-    worker.terminate()
-    assert worker.wait(20) == 0
-    assert time.monotonic() - began < 15
+    store = Store(stage.folder / "runs" / "s" / "checkpoints")
     client = redis.Redis.from_url(stage.server.url, decode_responses=True)
+    until("progress", lambda: any(client.scan_iter(match="automl:s-*:progress")))
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert store.steps(0)  # where it stood
     (order,) = client.scan_iter(match="automl:*:order:*")
     assert client.hget(order, "token") is None
     driver.kill()

@@ -64,7 +64,7 @@ def test_what_was_trained_while_the_server_was_away_is_committed_once(
     with worker(server.url, "away", tmp_path / "logs"):
         queue = Queue(
             server.url, study="away", spec=spec, card=open_task(spec).card, stall_seconds=60,
-            queue="away", workers=1, lease_seconds=LEASE_SECONDS,
+            queues=["away"], workers=1, lease_seconds=LEASE_SECONDS,
         )  # fmt: skip
         for trial in range(CRASHES):
             queue.submit(Pack((slow(trial),), str(store.root)))

@@ -33,8 +33,8 @@ from automl.signing import signed
 from automl.space.tree import Space
 from automl.study.preparing import saved_state
 
-from .starting import worker
-from .test_queue_studies import SETTINGS, automl, tree, until
+from .chaos import SETTINGS, automl, tree
+from .starting import until, worker
 
 SECRET, KEY = "tell-nobody-4711", "and-nobody-else-0815"
 
