@@ -21,8 +21,7 @@ from automl.executors.broker import broker_url
 from automl.executors.needs import checked as needs_checked
 from automl.objects import checked_place
 from automl.records import TaskSpec
-from automl.registry import nearest
-from automl.search.strategy import strategies
+from automl.search.catalogue import look_up
 from automl.space.files import names_of
 from automl.study import controller
 from automl.study.budget import Budget
@@ -240,9 +239,7 @@ def checked(
     names_of(sets)
     if checkpoint_budget is not None:
         budget_bytes(checkpoint_budget)
-    if strategy not in strategies():
-        near = nearest(strategy, strategies()) or f"; there are: {', '.join(strategies())}"
-        raise StrategyError(f"no strategy named '{strategy}'{near}")
+    look_up(strategy)
     if warm_start and strategy != "auto":
         raise StrategyError(f"--warm-start is for the strategy auto, not for {strategy}")
     spec = TaskSpec(

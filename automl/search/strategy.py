@@ -9,27 +9,19 @@ driver that was killed builds its strategy anew and repeats the recorded calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from automl.errors import StrategyError
 from automl.recipe import Recipe
 from automl.records import Segment
-from automl.registry import nearest
-from automl.search.fidelity.asha import Asha, rungs
-from automl.search.fidelity.cautious import Cautious
-from automl.search.fidelity.full import Full
-from automl.search.fidelity.hyperband import Hyperband
-from automl.search.paired import Failure, Paired, Rule, Sampler, Trial
-from automl.search.portfolio import portfolio as shipped
-from automl.search.prescreen import Pool, Prescreened
-from automl.search.samplers.random import RandomSampler
+from automl.search import catalogue
+from automl.search.catalogue import CATALOGUE, Fidelity, Setting, look_up
+from automl.search.paired import Failure, Trial
+from automl.search.prescreen import Pool
 from automl.space.tree import Point, Space
 
 __all__ = ["Failure", "Strategy", "Trial", "default_fidelity", "make_strategy", "strategies"]
-
-Fidelity = tuple[int, int, int]  # min_steps, max_steps, eta
 
 ETA = 3
 _FIRST_RUNG = 9  # a full training over this: ranks before a tenth of it mislead
@@ -53,20 +45,6 @@ class Strategy(Protocol):
 
     def label(self, trial: int) -> str:
         """Why the trial was begun, for people: "baseline", "portfolio", or nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every strategy is made from; `budget` in full trainings, None when nobody knows."""
-
-    space: Space
-    fidelity: Fidelity
-    maximize: bool
-    seed: int
-    workers: int
-    budget: float | None
-    portfolio: Sequence[Point] | None
-    pool: Pool | None
 
 
 def make_strategy(
@@ -97,8 +75,7 @@ def make_strategy(
     Raises:
         StrategyError: an unknown name, or a fidelity or direction that cannot be.
     """
-    if name not in _STRATEGIES:
-        raise StrategyError(f"no strategy named '{name}'{nearest(name, _STRATEGIES)}")
+    look_up(name)
     low, high, eta = fidelity
     if not 1 <= low <= high:
         raise StrategyError(f"fidelity: first rung {low} must lie in 1..{high}")
@@ -109,12 +86,12 @@ def make_strategy(
     setting = Setting(
         space, fidelity, direction == "maximize", seed, workers, budget, portfolio, pool
     )
-    return _STRATEGIES[name][1](setting)
+    return catalogue.strategy(name, setting)
 
 
 def strategies() -> dict[str, str]:
     """Names of all strategies, each with one line that says what it does."""
-    return {name: about for name, (about, _) in _STRATEGIES.items()}
+    return {name: entry.about for name, entry in CATALOGUE.items()}
 
 
 def default_fidelity(max_steps: int, eval_steps: int) -> Fidelity:
@@ -128,81 +105,3 @@ def default_fidelity(max_steps: int, eval_steps: int) -> Fidelity:
     """
     low = math.ceil(max_steps / _FIRST_RUNG / eval_steps) * eval_steps
     return min(low, max_steps), max_steps, ETA
-
-
-def _auto(setting: Setting) -> Strategy:
-    from automl.search.auto import AutoSampler  # late, see _tpe_sampler
-
-    sampler = AutoSampler(
-        setting.space,
-        shipped(setting.space) if setting.portfolio is None else setting.portfolio,
-        seed=setting.seed,
-        budget=setting.budget,
-        rungs=_shares(setting),
-    )
-    return _paired(setting, sampler, rule=Cautious)
-
-
-def _gp(setting: Setting) -> Strategy:
-    from automl.search.samplers.gp import GpSampler  # late: SciPy's parts cost a third of a second
-
-    return _paired(setting, GpSampler(setting.space, seed=setting.seed))
-
-
-def _shares(setting: Setting) -> tuple[float, ...]:
-    steps = rungs(*setting.fidelity)
-    return tuple(step / steps[-1] for step in steps)
-
-
-def _random(setting: Setting) -> Strategy:
-    return _paired(setting, RandomSampler(setting.space, seed=setting.seed))
-
-
-def _tpe(setting: Setting) -> Strategy:
-    return _paired(setting, _tpe_sampler(setting))
-
-
-def _asha(setting: Setting) -> Strategy:
-    return _paired(setting, _tpe_sampler(setting), rule=Asha)
-
-
-def _hyperband(setting: Setting) -> Strategy:
-    return _paired(setting, _tpe_sampler(setting), rule=Hyperband)
-
-
-def _paired(
-    setting: Setting,
-    sampler: Sampler,
-    *,
-    rule: Callable[[int, int, int], Rule] = Full,
-) -> Strategy:
-    if setting.pool is not None:
-        sampler = Prescreened(setting.space, sampler, setting.pool)
-    return Paired(
-        setting.space,
-        sampler,
-        rule(*setting.fidelity),
-        steps=setting.fidelity[1],
-        maximize=setting.maximize,
-        seed=setting.seed,
-    )
-
-
-def _tpe_sampler(setting: Setting) -> Sampler:
-    # Late: Optuna costs half a second, which random search and --help need not pay.
-    from automl.search.samplers.tpe import TpeSampler
-
-    return TpeSampler(setting.space, seed=setting.seed)
-
-
-_STRATEGIES: dict[str, tuple[str, Callable[[Setting], Strategy]]] = {
-    "auto": (
-        "the best we know: good recipes first, then our GP, few trials trained to the end",
-        _auto,
-    ),
-    "gp": ("a Gaussian process (ours), every trial trained to the end", _gp),
-    "tpe": ("Optuna's TPE, every trial trained to the end", _tpe),
-    "asha": ("TPE; at each rung the best third trains on (ASHA)", _asha),
-    "hyperband": ("TPE; brackets of rungs that start early and late (Hyperband)", _hyperband),
-    "random": ("points drawn at random, every trial trained to the end", _random),
-}

@@ -24,6 +24,7 @@ from scipy.stats import qmc
 from automl.search.columns import Columns
 from automl.search.gaussian_process import Process, condition, fit, log_improvement
 from automl.search.paired import Suggestion
+from automl.space.ranges import Value
 from automl.space.tree import Point, Space
 
 _KEPT = 80  # trials that the model is shown
@@ -32,6 +33,7 @@ _SCATTERED = 400
 _NEAR = 200
 _ROUNDS = 3
 _PARENTS = 10
+_CANDIDATES = 50  # before a point is taken that was tried already
 
 
 class GpSampler:
@@ -51,6 +53,7 @@ class GpSampler:
         self._rungs = tuple(rungs)
         self._startup = startup
         self._drawn = 0
+        self._seen: set[tuple[tuple[str, Value], ...]] = set()
         self._units: dict[int, np.ndarray] = {}
         self._rows: dict[int, np.ndarray] = {}
         self._losses: dict[int, dict[float, float]] = {}  # trial -> share -> loss
@@ -62,15 +65,15 @@ class GpSampler:
 
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
         if self._drawn < self._startup or not self._finite():
-            unit = self._sobol.random(1)[0]
+            point = self._space.decode(self._sobol.random(1)[0], fixed)
         else:
-            unit = self._propose(fixed)
+            point = self._untried(self._propose(fixed), fixed)
         self._drawn += 1
-        point = self._space.decode(unit, fixed)
         self.adopt(trial, point)
         return Suggestion(point)
 
     def adopt(self, trial: int, point: Point) -> None:
+        self._seen.add(tuple(point.items()))
         self._units[trial] = self._space.encode(point)
         self._rows[trial] = self._columns.of(self._units[trial][None])[0]
 
@@ -86,7 +89,16 @@ class GpSampler:
     def _finite(self) -> bool:
         return any(min(known.values()) < math.inf for known in self._losses.values())
 
+    def _untried(self, units: np.ndarray, fixed: Point) -> dict[str, Value]:
+        """The first of `units` that no trial has; the very first when all are known."""
+        for unit in units:
+            point = self._space.decode(unit, fixed)
+            if tuple(point.items()) not in self._seen:
+                return point
+        return self._space.decode(units[0], fixed)
+
     def _propose(self, fixed: Point) -> np.ndarray:
+        """Places in the unit cube [`_CANDIDATES`, d], the most promising first."""
         process, trials = self._model()
         held = {i: d.range.encode(fixed[d.name])
                 for i, d in enumerate(self._space) if d.name in fixed}  # fmt: skip
@@ -110,7 +122,7 @@ class GpSampler:
             if round_ < _ROUNDS:
                 top = np.argsort(-value, kind="stable")[:_PARENTS]
                 pool = np.concatenate([pool, self._changed(pool[top], _NEAR, 0.1 / 2**round_)])
-        chosen: np.ndarray = pool[int(np.argmax(value))]
+        chosen: np.ndarray = pool[np.argsort(-value, kind="stable")[:_CANDIDATES]]
         return chosen
 
     def _changed(self, parents: np.ndarray, count: int, size: float) -> np.ndarray:

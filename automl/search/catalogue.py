@@ -1,0 +1,198 @@
+"""All strategies by name: what each is made of, what it does, and when to use it.
+
+A name may carry options after a colon, several joined with "+": `cma_es:bipop`,
+`quasi_random:halton`; after `nevergrad:` stands the name of one of Nevergrad's optimizers.
+Samplers are imported when a strategy is made: Optuna alone costs half a second, which random
+search and --help need not pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from automl.errors import StrategyError
+from automl.registry import nearest
+from automl.search.fidelity.asha import Asha, rungs
+from automl.search.fidelity.cautious import Cautious
+from automl.search.fidelity.full import Full
+from automl.search.fidelity.hyperband import Hyperband
+from automl.search.paired import Paired, Rule, Sampler
+from automl.search.prescreen import Pool, Prescreened
+from automl.space.tree import Point, Space
+
+if TYPE_CHECKING:
+    from automl.search.strategy import Strategy
+
+Fidelity = tuple[int, int, int]  # min_steps, max_steps, eta
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every strategy is made from; `budget` in full trainings, None when nobody knows."""
+
+    space: Space
+    fidelity: Fidelity = (1, 1, 3)
+    maximize: bool = False
+    seed: int = 0
+    workers: int = 1
+    budget: float | None = None
+    portfolio: Sequence[Point] | None = None
+    pool: Pool | None = None
+    options: tuple[str, ...] = ()  # what stood behind the colon
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Rungs as shares of a full training, the last one 1."""
+        steps = rungs(*self.fidelity)
+        return tuple(step / steps[-1] for step in steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A strategy's entry: a sampler and a fidelity rule, or `whole` where they are one."""
+
+    about: str  # what it does, under 90 characters
+    when: str  # one sentence: when to use it
+    sampler: Callable[[Setting], Sampler] | None = None
+    rule: Callable[[int, int, int], Rule] = Full
+    whole: Callable[[Setting], Strategy] | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def stops(self) -> bool:
+        """Whether trials may end before their training does."""
+        return self.rule is not Full or self.whole is not None
+
+
+def look_up(name: str) -> tuple[Named, tuple[str, ...]]:
+    """The entry called `name` and the options that it carries.
+
+    Raises:
+        StrategyError: no such strategy, or an option that it does not have.
+    """
+    base, colon, rest = name.partition(":")
+    if base not in CATALOGUE:
+        near = nearest(base, CATALOGUE) or f"; there are: {', '.join(CATALOGUE)}"
+        raise StrategyError(f"no strategy named '{name}'{near}")
+    entry = CATALOGUE[base]
+    options = tuple(rest.split("+")) if colon else ()
+    for option in options:
+        if option not in entry.options:
+            known = ", ".join(entry.options) or "none"
+            raise StrategyError(f"{base}: no option '{option}'; there are: {known}")
+    return entry, options
+
+
+def sampler(name: str, setting: Setting) -> Sampler:
+    """The sampler of the strategy called `name`.
+
+    Raises:
+        StrategyError: an unknown name, or a strategy that is no sampler and rule.
+    """
+    entry, options = look_up(name)
+    if entry.sampler is None:
+        raise StrategyError(f"{name} has no sampler of its own")
+    return entry.sampler(replace(setting, options=options))
+
+
+def strategy(name: str, setting: Setting) -> Strategy:
+    """The strategy called `name`."""
+    entry, options = look_up(name)
+    setting = replace(setting, options=options)
+    if entry.whole is not None:
+        if setting.pool is not None:
+            raise StrategyError(f"--prescreen is not for {name}, which keeps its networks")
+        return entry.whole(setting)
+    chosen = sampler(name, setting)
+    if setting.pool is not None:
+        chosen = Prescreened(setting.space, chosen, setting.pool)
+    return Paired(
+        setting.space,
+        chosen,
+        entry.rule(*setting.fidelity),
+        steps=setting.fidelity[1],
+        maximize=setting.maximize,
+        seed=setting.seed,
+    )
+
+
+def _auto(setting: Setting) -> Sampler:
+    from automl.search.auto import AutoSampler
+    from automl.search.portfolio import portfolio
+
+    return AutoSampler(
+        setting.space,
+        portfolio(setting.space) if setting.portfolio is None else setting.portfolio,
+        seed=setting.seed,
+        budget=setting.budget,
+        rungs=setting.shares,
+    )
+
+
+def _gp(setting: Setting) -> Sampler:
+    from automl.search.samplers.gp import GpSampler
+
+    return GpSampler(setting.space, seed=setting.seed)
+
+
+def _tpe(setting: Setting) -> Sampler:
+    from automl.search.samplers.tpe import TpeSampler
+
+    return TpeSampler(setting.space, seed=setting.seed)
+
+
+def _random(setting: Setting) -> Sampler:
+    from automl.search.samplers.random import RandomSampler
+
+    return RandomSampler(setting.space, seed=setting.seed)
+
+
+def _quasi_random(setting: Setting) -> Sampler:
+    from automl.search.samplers.quasi_random import QuasiRandomSampler
+
+    return QuasiRandomSampler(setting.space, seed=setting.seed, halton="halton" in setting.options)
+
+
+CATALOGUE: dict[str, Named] = {
+    "auto": Named(
+        "the best we know: good recipes first, then our GP, few trials trained to the end",
+        "Unless you know better.",
+        _auto,
+        Cautious,
+    ),
+    "gp": Named(
+        "a Gaussian process (ours), every trial trained to the end",
+        "Few, expensive trainings in a space of up to twenty dimensions.",
+        _gp,
+    ),
+    "tpe": Named(
+        "Optuna's TPE, every trial trained to the end",
+        "A hundred trials and more, many choices and conditions.",
+        _tpe,
+    ),
+    "asha": Named(
+        "TPE; at each rung the best third trains on (ASHA)",
+        "Many workers, and early ranks that can be trusted.",
+        _tpe,
+        Asha,
+    ),
+    "hyperband": Named(
+        "TPE; brackets of rungs that start early and late (Hyperband)",
+        "As asha, when nobody knows how far early ranks can be trusted.",
+        _tpe,
+        Hyperband,
+    ),
+    "random": Named(
+        "points drawn at random, every trial trained to the end",
+        "As the yardstick, or with more workers than results.",
+        _random,
+    ),
+    "quasi_random": Named(
+        "points spread evenly (scrambled Sobol, or :halton), trained to the end",
+        "As random, without its holes and near-twins: surveys of a space, many workers at once.",
+        _quasi_random,
+        options=("sobol", "halton"),
+    ),
+}
