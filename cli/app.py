@@ -48,6 +48,9 @@ COMMANDS = {
     "ui": Entry("Look", "ui:ui", "Open all trials in MLflow's web pages."),
     "cite": Entry("Look", "cite:cite", "Print the papers behind the best recipe of a study."),
     "methods": Entry("Know", "methods:methods", "List the methods, or explain one."),
+    "strategies": Entry(
+        "Know", "strategies:strategies", "List the strategies of a search, with when to use which."
+    ),
     "space": Entry("Know", "space:space", "List and show search spaces."),
     "lr-find": Entry(
         "Know", "lr_find:lr_find", "Find the learning rates that are worth searching."

@@ -9,13 +9,12 @@ import typer
 from automl.recipe import Recipe
 from automl.reports.numerals import counted, duration
 from automl.reports.tables import recipe_title
+from automl.search.catalogue import look_up
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.preparing import Prepared, TuneOptions, prepare
 
 from .wording import about
-
-_WHOLE = ("random", "tpe")  # strategies that train every trial to its end
 
 
 def show_plan(options: TuneOptions) -> None:
@@ -34,7 +33,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
     card = config.card
     space = Space.from_json(card.space)
     low, high, eta = config.fidelity
-    whole = config.strategy in _WHOLE
+    whole = not look_up(config.strategy)[0].stops
     rungs = [high] if whole else _rungs(low, high, eta)
     budget = Budget.parse(config.budget)
     fulls = budget.search_fulls(config)

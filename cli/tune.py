@@ -66,7 +66,7 @@ def tune(
         str,
         typer.Option(
             metavar="NAME",
-            help="How to search: auto, gp, tpe, asha, hyperband or random.  [default: auto]",
+            help="How to search; `automl strategies` lists the ways.  [default: auto]",
             show_default=False,
             autocompletion=strategy_names,
         ),

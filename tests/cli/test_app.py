@@ -51,6 +51,7 @@ FLAGS = {
     "ui": "--help --port --runs",
     "cite": "--bibtex --help --journal --runs",
     "methods": "--help",
+    "strategies": "--help",
     "space": "--help",
     "space show": "--help --set",
     "space list": "--help",
@@ -97,7 +98,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     assert groups == {
         "Search": ["tune", "resume", "pause", "stop", "attach", "transfer", "train"],
         "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
-        "Know": ["methods", "space", "lr-find", "bench", "doctor"],
+        "Know": ["methods", "strategies", "space", "lr-find", "bench", "doctor"],
         "Scale": ["worker", "driver", "up", "down"],
         "Keep": ["export", "rm"],
     }
@@ -130,16 +131,24 @@ def test_the_line_in_the_list_is_the_commands_own(
         assert words.rstrip(".") in text, command
 
 
-def test_help_of_tune_tells_the_strategies_and_the_budget_that_there_are(
+def test_help_of_tune_tells_the_budget_that_there_is(
     main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Written out there, because looking them up would slow --help down.
+    # Written out there, because looking it up would slow --help down.
     assert main(["tune", "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
-    listed = re.search(r"How to search: (.+?)\. \[", words)
-    assert listed is not None
-    assert set(re.split(r", | or ", listed[1])) == set(strategies())
     assert f"[default: {DEFAULT_BUDGET}]" in words
+    assert "`automl strategies` lists the ways" in words
+
+
+def test_every_strategy_is_listed_with_when_to_use_it(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["strategies"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split(":")[0].split("[")[0].strip() for line in lines if line[:3].strip()]
+    assert listed[1:] == list(strategies())
+    assert sum(line.startswith("      for: ") for line in lines) == len(strategies())
 
 
 def test_version_is_the_installed_one(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
