@@ -155,6 +155,22 @@ def _quasi_random(setting: Setting) -> Sampler:
     return QuasiRandomSampler(setting.space, seed=setting.seed, halton="halton" in setting.options)
 
 
+def _cma(kind: str) -> Callable[[Setting], Sampler]:
+    def make(setting: Setting) -> Sampler:
+        from automl.search.samplers.cma import CmaSampler
+
+        restart = next((o for o in setting.options if o in ("ipop", "bipop")), "same")
+        return CmaSampler(
+            setting.space,
+            seed=setting.seed,
+            kind=kind,
+            restart=restart,
+            lr_adapt="lr_adapt" in setting.options,
+        )
+
+    return make
+
+
 CATALOGUE: dict[str, Named] = {
     "auto": Named(
         "the best we know: good recipes first, then our GP, few trials trained to the end",
@@ -194,5 +210,35 @@ CATALOGUE: dict[str, Named] = {
         "As random, without its holes and near-twins: surveys of a space, many workers at once.",
         _quasi_random,
         options=("sobol", "halton"),
+    ),
+    "cma_es": Named(
+        "CMA-ES, one for each branch of the space, under a bandit over branches",
+        "Hundreds of cheap trials, up to twenty numbers a branch; :bipop where optima are many.",
+        _cma("cma_es"),
+        options=("ipop", "bipop", "lr_adapt"),
+    ),
+    "sep_cma_es": Named(
+        "CMA-ES of variances alone, one for each branch",
+        "As cma_es with more than twenty numbers, or fewer than a hundred trials for each.",
+        _cma("sep_cma_es"),
+        options=("ipop", "bipop"),
+    ),
+    "cma_es_margin": Named(
+        "CMA-ES with margin, one for each branch: whole numbers keep a chance to change",
+        "As cma_es, where many dimensions are whole numbers.",
+        _cma("cma_es_margin"),
+        options=("ipop", "bipop"),
+    ),
+    "ma_es": Named(
+        "MA-ES (ours): CMA-ES without a covariance matrix, one for each branch",
+        "As cma_es; nothing but NumPy.",
+        _cma("ma_es"),
+        options=("ipop", "bipop"),
+    ),
+    "lm_ma_es": Named(
+        "LM-MA-ES (ours): few directions instead of a matrix, one for each branch",
+        "A hundred numbers and more, and thousands of cheap trials.",
+        _cma("lm_ma_es"),
+        options=("ipop", "bipop"),
     ),
 }

@@ -27,7 +27,7 @@ class Columns:
         self._when: list[list[tuple[int, np.ndarray]]] = []
         owner: list[int] = []
         for i, d in enumerate(space):
-            nominal = isinstance(d.range, Choice) and not _ordered(d.range)
+            nominal = isinstance(d.range, Choice) and not ordered(d.range)
             count = len(d.range.options) if isinstance(d.range, Choice) and nominal else 0
             self._options.append(count)
             owner += [i] * max(count, 1)
@@ -63,7 +63,8 @@ class Columns:
         return np.concatenate(out, axis=1)
 
 
-def _ordered(range_: Choice) -> bool:
+def ordered(range_: Choice) -> bool:
+    """Whether the options are rising numbers."""
     options = range_.options
     numbers = all(isinstance(o, int | float) and not isinstance(o, bool) for o in options)
     return numbers and list(options) == sorted(options)  # type: ignore[type-var]
