@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -61,8 +61,8 @@ class _Counting:
     def ask(self) -> tuple[np.ndarray, Raw]:
         return np.zeros(2), "mine"
 
-    def tell(self, solutions: list[tuple[Raw, float]]) -> None:
-        self.told.append(solutions)
+    def tell(self, solutions: Sequence[tuple[Raw, float]]) -> None:
+        self.told.append(list(solutions))
 
     def foreign(self, place: np.ndarray) -> Raw | None:
         return None
