@@ -53,6 +53,7 @@ def tune(
     workers: int | None = None,
     seed: int = 0,
     pack: str = "auto",
+    spend_all: bool = False,
     warm_start: Sequence[str] = (),
     prescreen: str | None = None,
     cmd: str | None = None,
@@ -88,6 +89,7 @@ def tune(
         workers: processes that train; None: one a core, or one a GPU.
         seed: of the search.
         pack: "auto", "off", or how many trials of one structure train as one program.
+        spend_all: go on to the budget's end even where no more is expected of the search.
         warm_start: earlier studies, by name, whose good points this one begins with.
         prescreen: a proxy that ranks networks before they are trained: "naswot", "jacob_cov",
             "synflow" or "params".
@@ -130,6 +132,7 @@ def tune(
         workers=workers,
         seed=seed,
         pack=pack,
+        spend_all=spend_all,
         warm_start=tuple(warm_start),
         prescreen=prescreen,
         runs=Path(runs),
@@ -196,6 +199,7 @@ def checked(
     workers: int | None,
     seed: int,
     pack: str,
+    spend_all: bool = False,
     warm_start: tuple[str, ...] = (),
     runs: Path,
     journal: str | None,
@@ -262,6 +266,7 @@ def checked(
         workers=workers,
         seed=seed,
         pack=pack,
+        spend_all=spend_all,
         warm_start=warm_start,
         prescreen=prescreen,
         runs=runs,

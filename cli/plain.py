@@ -102,6 +102,8 @@ class PlainLines:
             trials = counted(tried(self._state), "trial")
             together = packed(self._state)
             trials += f" ({together})" if together else ""
+            if self._state.ended_early:
+                self._line(f"{self._state.ended_early}: the rest of the budget is saved")
             self._line(f"search ended after {trials}{self._best()}; fresh seeds decide now")
             if trust_words(self._state):
                 self._line(trust_words(self._state))

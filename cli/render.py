@@ -305,8 +305,9 @@ class Screen:
         return [line]
 
     def _screened(self) -> list[Text]:
-        words = trust_words(self._state)
-        return [Text(words)] if words else []
+        return [
+            Text(words) for words in (trust_words(self._state), self._state.ended_early) if words
+        ]
 
     def _news(self) -> list[Text]:
         lines = [Text(f"  {line}") for line in self._recent]

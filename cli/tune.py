@@ -119,6 +119,13 @@ def tune(
             show_default=True,
         ),
     ] = "auto",
+    spend_all: Annotated[
+        bool,
+        typer.Option(
+            "--spend-all",
+            help="Search to the end of the budget, even where no more is expected of it.",
+        ),
+    ] = False,
     warm_start: Annotated[
         list[str] | None,
         typer.Option(
@@ -222,6 +229,7 @@ def tune(
         workers=workers,
         seed=seed,
         pack=pack,
+        spend_all=spend_all,
         warm_start=tuple(warm_start or ()),
         prescreen=prescreen,
         runs=runs,

@@ -133,6 +133,8 @@ def _stages(state: State, scale: Scale) -> list[str]:
     diverged = sum(t.status == Status.DIVERGED for t in state.search_trials())
     if diverged:
         lines.append(f"{counted(diverged, 'trial')} diverged.")
+    if state.ended_early:
+        lines.append(f"It ended before its budget did: {state.ended_early}.")
     lines.append(f"The search took {duration(state.wall_seconds)} with the verdict.")
     return lines
 

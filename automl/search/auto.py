@@ -25,6 +25,7 @@ from automl.space.tree import Point, Space
 _PORTFOLIO_SHARE = 0.2  # of the budget
 _FULL_EVERY = 7
 _STARTUP = 8  # points that the model sees before it proposes, the portfolio's among them
+_STARTUP_SHARE = 0.4  # of the budget at most
 _SCATTERED = 2  # of these at least
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 _CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
@@ -46,10 +47,12 @@ class AutoSampler:
         self._crowded = len(space) >= _CROWDED
         if not self._crowded:
             rungs = (1.0,)
-        share = _PORTFOLIO_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
+        budget = _UNKNOWN_BUDGET if budget is None else budget
+        share = _PORTFOLIO_SHARE * budget
         self._portfolio = list(portfolio)[: max(int(share / rungs[0]), 1)]
         self._full = _affordable(share, len(self._portfolio), rungs[0])
-        startup = max(_STARTUP - len(self._portfolio), _SCATTERED)
+        known = min(_STARTUP, int(_STARTUP_SHARE * budget)) - len(self._portfolio)
+        startup = max(known, _SCATTERED)
         self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
         self._near = NeighbourSampler(space, seed=seed)
         self._suggested = 0
@@ -60,6 +63,9 @@ class AutoSampler:
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
         """As `suggest`; after the portfolio with these names fixed."""
         return self._next(trial, fixed)
+
+    def sated(self) -> bool:
+        return self._model.sated()
 
     def _next(self, trial: int, fixed: Point | None) -> Suggestion:
         index = self._suggested

@@ -40,6 +40,7 @@ class Setting:
     budget: float | None = None
     portfolio: Sequence[Point] | None = None
     pool: Pool | None = None
+    early_end: bool = False
     options: tuple[str, ...] = ()  # what stood behind the colon
 
     @property
@@ -115,6 +116,7 @@ def strategy(name: str, setting: Setting) -> Strategy:
         steps=setting.fidelity[1],
         maximize=setting.maximize,
         seed=setting.seed,
+        early_end=setting.early_end,
     )
 
 

@@ -71,6 +71,13 @@ class Alike(Protocol):
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion: ...
 
 
+@runtime_checkable
+class Sated(Protocol):
+    """A sampler that can tell when more trials are hardly worth their cost."""
+
+    def sated(self) -> bool: ...
+
+
 class Rule(Protocol):
     """Who trains on. Steps are counted from the trial's start."""
 
@@ -96,12 +103,15 @@ class Paired:
         steps: int,
         maximize: bool,
         seed: int,
+        early_end: bool = False,
     ) -> None:
+        """`early_end`: begin no more trials once the sampler is sated, if it can tell."""
         self._space = space
         self._sampler = sampler
         self._rule = rule
         self._steps = steps
         self._sign = -1.0 if maximize else 1.0
+        self._early_end = early_end
         self._first_seed = int.from_bytes(hashlib.sha256(f"trials {seed}".encode()).digest()[:4])
         self._recipes: list[Recipe] = []  # by trial number
         self._labels: dict[int, str] = {}
@@ -119,7 +129,7 @@ class Paired:
                     Segment(trial, self._recipes[trial], start, stop, parent=(trial, start))
                 )
                 self._open[trial] = stop
-            elif new:
+            elif new and not self.ended():
                 segments.append(self._begin(like))
             else:
                 break
@@ -150,6 +160,12 @@ class Paired:
         step = max(self._best)
         loss, number = self._best[step]
         return Trial(number, self._recipes[number], step, self._sign * loss, self.label(number))
+
+    def ended(self) -> str:
+        """Why no more trials are begun, for people; "" while they are."""
+        if self._early_end and isinstance(self._sampler, Sated) and self._sampler.sated():
+            return "more search is not expected to find anything better"
+        return ""
 
     def label(self, trial: int) -> str:
         """Why the trial was begun: "baseline", "portfolio", or nothing."""

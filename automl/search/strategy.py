@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from automl.errors import StrategyError
 from automl.recipe import Recipe
@@ -47,6 +47,14 @@ class Strategy(Protocol):
         """Why the trial was begun, for people: "baseline", "portfolio", or nothing."""
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """A strategy that may end before its budget does; `ask` then gives no new trials."""
+
+    def ended(self) -> str:
+        """Why, for people; "" while it goes on."""
+
+
 def make_strategy(
     name: str,
     space: Space,
@@ -58,6 +66,7 @@ def make_strategy(
     budget: float | None = None,
     portfolio: Sequence[Point] | None = None,
     pool: Pool | None = None,
+    early_end: bool = False,
 ) -> Strategy:
     """The strategy called `name` on `space`.
 
@@ -70,6 +79,8 @@ def make_strategy(
         budget: full trainings that the search can expect to spend.
         portfolio: points that did well elsewhere, best bets first, for a strategy that begins with
             such; the shipped ones when None.
+        early_end: begin no more trials once next to nothing is expected of them, where the
+            strategy can tell (`Ending`).
         pool: networks that a proxy has scored, of which the best are tried first.
 
     Raises:
@@ -84,7 +95,15 @@ def make_strategy(
     if direction not in ("maximize", "minimize"):
         raise StrategyError(f"direction '{direction}'; write maximize or minimize")
     setting = Setting(
-        space, fidelity, direction == "maximize", seed, workers, budget, portfolio, pool
+        space,
+        fidelity,
+        direction == "maximize",
+        seed,
+        workers,
+        budget,
+        portfolio,
+        pool,
+        early_end,
     )
     return catalogue.strategy(name, setting)
 

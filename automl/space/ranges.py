@@ -240,10 +240,12 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
 
 
 def _check_default(range_: Range) -> None:
-    if not range_.contains(range_.default):
-        inside = (
-            _listed(range_.options)
-            if isinstance(range_, Choice)
-            else f"{range_.low:g}..{range_.high:g}"
-        )
-        raise SpaceError(f"default {range_.default} lies outside {inside}")
+    if range_.contains(range_.default):
+        return
+    if isinstance(range_, Choice):
+        inside = _listed(range_.options)
+    else:
+        inside = f"{range_.low:g}..{range_.high:g}"
+        if isinstance(range_, Int) and isinstance(range_.default, float):
+            inside += f": whole numbers; for others write {range_.low}.0..{range_.high}.0"
+    raise SpaceError(f"default {range_.default} lies outside {inside}")

@@ -20,7 +20,7 @@ from automl.checkpoints import Store
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
-from automl.search.strategy import Failure, Strategy, make_strategy
+from automl.search.strategy import Ending, Failure, Strategy, make_strategy
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.control import Control
@@ -117,7 +117,9 @@ class _Driver:
                 break
             self._collect()
         if name == "search":
-            self._record([{"kind": "judge", "allowance": self.budget.allowance(self.state)}])
+            early = self.strategy.ended() if isinstance(self.strategy, Ending) else ""
+            allowance = self.budget.allowance(self.state)
+            self._record([{"kind": "judge", "allowance": allowance, "early": early}])
         return True
 
     def stop(self) -> int:
@@ -331,6 +333,7 @@ def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
         workers=config.workers,
         budget=budget.search_fulls(config),
         portfolio=config.portfolio,
+        early_end=not config.spend_all,
         pool=config.pool,
     )
 

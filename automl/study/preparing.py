@@ -59,6 +59,7 @@ class TuneOptions:
     workers: int | None = None  # None: one a core, or one a GPU
     seed: int = 0
     pack: str = "auto"  # "auto", "off", or how many trials train together
+    spend_all: bool = False  # go on to the budget's end where nothing more is expected
     warm_start: tuple[str, ...] = ()  # earlier studies to begin from, by name
     prescreen: str | None = None  # a proxy that ranks networks before they are trained
     runs: Path = Path("runs")
@@ -230,6 +231,7 @@ def resume(
         workers=workers or (None if broker else config.workers),
         seed=config.seed,
         pack=config.pack,
+        spend_all=config.spend_all,
         warm_start=config.warm_start,
         prescreen=config.prescreen,
         runs=runs,
@@ -396,6 +398,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         prescreen=options.prescreen,
         mlflow=options.mlflow,
         checkpoint_budget=options.checkpoint_budget,
+        spend_all=options.spend_all,
         warm_start=options.warm_start,
         queues=options.queues if options.broker else (),
         needs=options.needs,
@@ -417,7 +420,17 @@ def _check_same(old: StudyConfig, new: StudyConfig) -> None:
     Raises:
         StudyError: naming the first setting that differs.
     """
-    fields = ("spec", "strategy", "budget", "seed", "seeds", "pack", "warm_start", "prescreen")
+    fields = (
+        "spec",
+        "strategy",
+        "budget",
+        "seed",
+        "seeds",
+        "pack",
+        "spend_all",
+        "warm_start",
+        "prescreen",
+    )
     for field in fields:
         a, b = getattr(old, field), getattr(new, field)
         if field == "spec" and a != b:

@@ -3,7 +3,7 @@
     study     everything fixed at the start (StudyConfig)
     ask       a segment handed out           {"segment", "phase", "label", "slot"}
     report    what it brought back           {"report"}
-    judge     the search is over             {"allowance": full trainings for the verdict}
+    judge     the search is over             {"allowance": full trainings for the verdict, "early"}
     verdict   the judgement, once            {"verdict"}
     end       why the driver stopped         {"status", "message"}
     pause     nothing is handed out any more, until "resume"
@@ -60,6 +60,7 @@ class StudyConfig:
     packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
     place: str = ""  # folder or URL of checkpoints and code; "": the study's folder
     checkpoint_budget: str | None = None  # that checkpoints may take, as typed
+    spend_all: bool = False  # go on to the budget's end where nothing more is expected
     warm_start: tuple[str, ...] = ()  # earlier studies, by name
     portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
     prescreen: str | None = None  # the proxy that ranks networks before they are trained
@@ -144,6 +145,7 @@ class State:
     packings: list[tuple[Recipe, Packing]] = field(default_factory=list)  # what workers measured
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
     gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
+    ended_early: str = ""  # why the search ended before its budget did
     allowance: float | None = None  # full trainings for the verdict; None: still searching
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()
     ended: str = ""  # "", "done", "interrupted", "failed", "stopped"
@@ -180,6 +182,7 @@ class State:
             self._reported(Report.from_json(event["report"]), at)
         elif kind == "judge":
             self.allowance = float(event["allowance"])
+            self.ended_early = event.get("early", "")
         elif kind == "verdict":
             self.verdict = event["verdict"]
         elif kind == "end":

@@ -269,3 +269,31 @@ def _points(done: subprocess.CompletedProcess[str]) -> list[object]:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     asked = [e for e in events if e["kind"] == "ask" and e["phase"] == "search"]
     return [e["segment"]["recipe"]["point"] for e in asked if e["segment"]["start"] == 0]
+
+
+LOOP = """
+import math
+
+steps = 2
+metric = "accuracy"
+space = {"lr": "log 1e-5..1e-1 = 1e-3", "wd": "0.0..1.0 = 0.9"}
+
+
+def train(trial):
+    lr, wd = trial.recipe["lr"], trial.recipe["wd"]
+    value = 0.9 - 0.05 * (math.log10(lr) + 2) ** 2 - 0.2 * (wd - 0.3) ** 2
+    for step in (1, 2):
+        trial.report(step, {"accuracy": value - 0.1 / step})
+"""
+
+
+def test_a_search_that_can_gain_no_more_ends_and_says_so(place: Path) -> None:
+    (place / "loop.py").write_text(LOOP)
+    tune = ["tune", "loop.py", "--budget", "45trials", "--mlflow", "off", "--workers", "2"]
+    done = _run(*tune, "--seeds", "1")
+    assert "not expected to find anything better: the rest of the budget is saved" in done.stdout
+    found = re.search(r"search ended after (\d+) trials", done.stdout)
+    assert found is not None and int(found.group(1)) < 45
+    assert "It ended before its budget did" in _run("explain", "loop").stdout
+    whole = _run(*tune, "--seeds", "1", "--name", "whole", "--spend-all")
+    assert "search ended after 45 trials" in whole.stdout

@@ -14,8 +14,15 @@ import pytest
 
 from automl.errors import StrategyError
 from automl.records import Segment
-from automl.search.strategy import Failure, Strategy, default_fidelity, make_strategy, strategies
-from automl.space.ranges import Choice
+from automl.search.strategy import (
+    Ending,
+    Failure,
+    Strategy,
+    default_fidelity,
+    make_strategy,
+    strategies,
+)
+from automl.space.ranges import Choice, Float
 from automl.space.tree import Space
 
 from .search_problems import ETA, FIRST, SPACE, STEPS, accuracy, answer, search
@@ -277,3 +284,22 @@ def test_the_first_rung_is_an_evaluation_past_a_tenth(
     assert (low, high) == (first, max_steps)
     assert low % eval_steps == 0
     assert low >= max_steps / 10
+
+
+@pytest.mark.parametrize("early_end", [True, False])
+def test_auto_ends_where_nothing_more_is_to_be_expected(early_end: bool) -> None:
+    space = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})
+    strategy = make_strategy(
+        "auto", space, fidelity=(9, 9, 3), direction="minimize", seed=0, early_end=early_end
+    )
+    asked = 0
+    while asked < 45 and (segments := strategy.ask(1)):
+        (segment,) = segments
+        x, y = (float(segment.recipe.point[n]) for n in ("x", "y"))  # type: ignore[arg-type]
+        strategy.tell(segment, {9: (x - 0.3) ** 2 + (y - 0.7) ** 2})
+        asked += 1
+    assert isinstance(strategy, Ending)
+    assert (20 <= asked < 45) == early_end
+    assert bool(strategy.ended()) == early_end
+    best = strategy.incumbent()
+    assert best is not None and best.value < 1e-3

@@ -33,6 +33,9 @@ _SCATTERED = 400
 _NEAR = 200
 _ROUNDS = 3
 _PARENTS = 10
+_WORTHLESS = 0.01  # expected improvement, where 1 is from the median trial to the best tenth
+_IN_A_ROW = 5  # proposals
+_LEAST_TRIALS = 20
 _CANDIDATES = 50  # before a point is taken that was tried already
 
 
@@ -57,6 +60,7 @@ class GpSampler:
         self._units: dict[int, np.ndarray] = {}
         self._rows: dict[int, np.ndarray] = {}
         self._losses: dict[int, dict[float, float]] = {}  # trial -> share -> loss
+        self._worthless = 0  # proposals in a row of which next to nothing was expected
         self._theta: np.ndarray | None = None
         self._fitted = 0  # observations at the last fit
 
@@ -85,6 +89,11 @@ class GpSampler:
             seen = curve or {1.0: loss}
             known.update((share, seen[share]) for share in self._rungs if share in seen)
             known[max(seen)] = loss
+
+    def sated(self) -> bool:
+        """Whether the last few proposals promised next to nothing; see `_WORTHLESS`."""
+        ended = sum(max(known) >= 1 for known in self._losses.values())
+        return ended >= _LEAST_TRIALS and self._worthless >= _IN_A_ROW
 
     def _finite(self) -> bool:
         return any(min(known.values()) < math.inf for known in self._losses.values())
@@ -122,6 +131,9 @@ class GpSampler:
             if round_ < _ROUNDS:
                 top = np.argsort(-value, kind="stable")[:_PARENTS]
                 pool = np.concatenate([pool, self._changed(pool[top], _NEAR, 0.1 / 2**round_)])
+        if not held:  # within a pack's choices less may be left than in the whole space
+            small = math.exp(float(value.max())) < _WORTHLESS
+            self._worthless = self._worthless + 1 if small else 0
         chosen: np.ndarray = pool[np.argsort(-value, kind="stable")[:_CANDIDATES]]
         return chosen
 
