@@ -1,7 +1,7 @@
 """Every optimizer at its tuned best, at equal passes and an equal tuning budget.
 
     python benchmarks/methods_shootout.py --data DATA [--tasks digits table cifar text]
-        [--optimizers lion muon ...] [--trials 10] [--seeds 3] [--jobs 2] [--out FOLDER]
+        [--optimizers lion muon ...] [--trials 8] [--seeds 3] [--jobs 2] [--out FOLDER]
 
 For each task and optimizer: the default settings and `--trials` - 1 points of TPE over the
 optimizer's own hyperparameters (and the schedule's warmup); all else is the task's baseline. The
@@ -10,9 +10,14 @@ training is so many passes, not steps: whose step costs two takes half of the st
 (`pytorch_optimizer:NAME`) stay out.
 
 Tasks: scikit-learn's digits (MLP); ETTh1's oil temperature from its six loads (MLP); a quarter of
-the CIFAR-10 subset at 16x16 (convnet); the first 200 kB of tiny Shakespeare (GRU). DATA holds
-cifar10_subset/, timeseries/ETTh1.csv and text/tinyshakespeare.txt. Writes shootout.json (one
-line a task and optimizer; what is there already is not run again), shootout.md and shootout.svg.
+the CIFAR-10 subset at 16x16 (a narrow convnet); the first 200 kB of tiny Shakespeare (a
+transformer of one block). Each training takes about three seconds of one core: this is a
+comparison of short trainings. DATA holds cifar10_subset/, timeseries/ETTh1.csv and
+text/tinyshakespeare.txt.
+
+FOLDER is docs/ unless told. Written there: shootout.jsonl, one line a task and optimizer (what is
+there already is not run again: remove the file to measure anew), shootout.svg, and the table,
+in methods.md between its two marks, or in shootout.md where there is no such file.
 """
 
 from __future__ import annotations
@@ -41,14 +46,20 @@ from automl.search.strategy import Failure, make_strategy
 from automl.space.ranges import Choice
 from automl.space.tree import Space
 
-LENGTHS = {"digits": 20.0, "table": 5.0, "cifar": 8.0, "text": 2.0}  # epochs of a full training
+LENGTHS = {"digits": 20.0, "table": 5.0, "cifar": 8.0, "text": 1.25}  # epochs of a full training
 FIXED = {
     "digits": ("architecture=mlp",),
     "table": ("architecture=mlp",),
-    "cifar": ("architecture=convnet", "architecture.convnet.width=16"),
-    "text": ("architecture=gru",),
+    "cifar": ("architecture=convnet", "architecture.convnet.width=8"),
+    "text": (
+        "architecture=transformer",
+        "architecture.transformer.width=32",
+        "architecture.transformer.depth=1",
+    ),
 }
 TEXT_BYTES = 200_000
+DOCS = Path(__file__).parent.parent / "docs"
+MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 def spec(task: str, optimizer: str, data: Path) -> TaskSpec:
@@ -144,7 +155,9 @@ def prepare_data(source: Path | None, tasks: list[str], folder: Path) -> None:
 def summary(row: dict[str, Any]) -> tuple[float, float] | None:
     """Mean and spread of the test values; None when fewer than two seeds were trained."""
     values = row["test"]
-    return (statistics.mean(values), statistics.stdev(values)) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    return round(statistics.mean(values), 6), round(statistics.stdev(values), 6)
 
 
 def ranks(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -161,28 +174,72 @@ def ranks(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: statistics.mean(p) for name, p in places.items()}
 
 
-def write_table(rows: list[dict[str, Any]], path: Path) -> None:
-    tasks = list(dict.fromkeys(r["task"] for r in rows))
-    metrics = {r["task"]: r["metric"] for r in rows}
+def places(rows: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    """Rank of each (task, optimizer) by its mean, 1 = best; equal ones share the better."""
+    found = {}
+    for row in rows:
+        if own := summary(row):
+            sign = -1 if row["direction"] == "maximize" else 1
+            others = [s for r in rows if r["task"] == row["task"] and (s := summary(r))]
+            found[row["task"], row["optimizer"]] = 1 + sum(
+                sign * s[0] < sign * own[0] for s in others
+            )
+    return found
+
+
+def dearness(rows: list[dict[str, Any]], name: str) -> float:
+    """CPU seconds of all trainings over those of adamw, the mean over the tasks."""
+    seconds = {(r["task"], r["optimizer"]): r["cpu_seconds"] for r in rows}
+    ratios = [
+        s / seconds[t, "adamw"]
+        for (t, o), s in seconds.items()
+        if o == name and (t, "adamw") in seconds
+    ]
+    return statistics.mean(ratios) if ratios else math.nan
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Markdown: mean rank, then mean ± standard deviation and the rank on each task."""
+    tasks = [t for t in LENGTHS if any(r["task"] == t for r in rows)]
+    metrics = {r["task"]: r["metric"].replace("_", " ") for r in rows}
     by = {(r["task"], r["optimizer"]): r for r in rows}
-    order = sorted(ranks(rows).items(), key=lambda item: item[1])
+    place = places(rows)
     head = " | ".join(f"{t}: test {metrics[t]}" for t in tasks)
-    lines = [f"| optimizer | mean rank | {head} |", "|---" * (2 + len(tasks)) + "|"]
-    for name, rank in order:
+    lines = [f"| optimizer | mean rank | {head} | CPU time |", "|---" * (3 + len(tasks)) + "|"]
+    for name, rank in sorted(ranks(rows).items(), key=lambda item: item[1]):
         cells = []
         for task in tasks:
             row = by.get((task, name))
             s = summary(row) if row else None
-            cells.append(f"{s[0]:.4f} ± {s[1]:.4f}" if s else "failed" if row else "-")
-        lines.append(f"| {name} | {rank:.1f} | {' | '.join(cells)} |")
-    path.write_text("\n".join(lines) + "\n")
+            if not s:
+                cells.append("failed" if row else "not run")
+                continue
+            percent = row is not None and row["metric"] == "accuracy"
+            figures = [f"{100 * x:.2f}" if percent else f"{x:.3f}" for x in s]
+            cells.append(f"{figures[0]} ± {figures[1]} ({place[task, name]})")
+        lines.append(f"| {name} | {rank:.1f} | {' | '.join(cells)} | {dearness(rows, name):.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_table(table: str, folder: Path) -> None:
+    """Into methods.md, in the place of the table that stands there; else into shootout.md."""
+    document = folder / "methods.md"
+    if not document.exists():
+        (folder / "shootout.md").write_text(table)
+        return
+    before, rest = document.read_text().split(MARKS[0])
+    document.write_text(
+        before + MARKS[0] + "\n" + table + "\n" + MARKS[1] + rest.split(MARKS[1])[1]
+    )
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """One panel a task: mean test value and spread of each optimizer, the best on top."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "shootout"}
+    tasks = [t for t in LENGTHS if any(r["task"] == t for r in rows)]
     most = max(sum(r["task"] == t for r in rows) for t in tasks)
     figure = Figure(figsize=(3.4 * len(tasks), 1.2 + 0.2 * most), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
@@ -201,9 +258,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         wide = 3 * abs(best - middle) + 2 * max(statistics.median(spreads), 1e-9)
         low, high = (middle - wide, best) if sign > 0 else (best, middle + wide)
         axes.set_xlim(low - 0.1 * wide, high + 0.1 * wide)  # what failed badly lies outside
-        axes.set_title(f"{task}: test {shown[0][0]['metric']}", fontsize=9)
+        metric = shown[0][0]["metric"].replace("_", " ")
+        axes.set_title(f"{task}: test {metric}", fontsize=9)
+        axes.tick_params(axis="x", labelsize=7)
         axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -211,13 +270,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--tasks", nargs="+", choices=list(LENGTHS), default=list(LENGTHS))
     parser.add_argument("--optimizers", nargs="+")
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("shootout"))
+    parser.add_argument("--out", type=Path, default=DOCS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "shootout.json"
+    results = args.out / "shootout.jsonl"
     rows = (
         [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     )
@@ -239,9 +298,10 @@ def main() -> None:
                 said = f"{s[0]:.4f} ± {s[1]:.4f}" if s else "failed"
                 cost = f"{row['cpu_seconds']:.0f} CPU s"
                 print(f"{row['task']:8} {row['optimizer']:22} {said}  {cost}", flush=True)
-    write_table(rows, args.out / "shootout.md")
+    table = table_of(rows)
+    write_table(table, args.out)
     draw(rows, args.out / "shootout.svg")
-    print((args.out / "shootout.md").read_text())
+    print(table)
 
 
 if __name__ == "__main__":

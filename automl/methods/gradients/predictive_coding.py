@@ -14,6 +14,7 @@ stopped early the deep layers' is smaller by orders of magnitude. A small alpha 
 precision that walks back through the layers: at alpha = 0, forward = 1 the gradient of every layer
 points along backpropagation's and is eta^(n-l)*(1 - eta) as long (the last layer's 1), so an
 optimizer that does not mind lengths (Adam's kin, Muon) goes on top, not SGD.
+A step costs about 1 + n/3 passes at rounds = 1; budgets are charged what it really takes.
 The network's layers must stand in one line: a torch.nn.Sequential, at any depth; a residual block
 in it is one layer. Others are declined by name. Members of a pack take turns. The paper's third,
 decaying, precision and its momentum on h are left out.

@@ -41,7 +41,7 @@ METHOD = Loss(
         "share": Float(0.1, 0.95, default=0.9),
     },
     when="a good large network is there, and a small one is wanted; few labels",
-    evidence="digits, measured here: with 100 labels 93.6 % in place of 81.3 %, with all labels "
-    "91.7 % in place of 92.8 %",
+    evidence="digits, a student of 8 hidden units, 4 seeds: with 100 labels 93.6 % in place of "
+    "81.3 %, with all labels 91.7 % in place of 92.8 %",
     source="arXiv:1503.02531",
 )
