@@ -29,6 +29,7 @@ from typing import Any
 from automl.alone import held, holder
 from automl.errors import AutomlError, ExecutorError, StudyError
 from automl.executors.broker import broker_url
+from automl.study.control import Control
 from automl.study.journal import writer
 from automl.study.preparing import resume, saved_config
 from automl.tuning import conduct
@@ -175,6 +176,8 @@ def _ended(name: str, runs: Path, code: int, child: _Child, say: Callable[[str],
         take_back(runs / name)
         say(f"{name}: ended")
     elif code == 1:
+        if Control(runs / name).wish() == "stop":
+            take_back(runs / name)
         say(f"{name}: interrupted")
     elif code == 2:
         _give_up(name, runs, _last_line(runs / name / _LOG), say)

@@ -62,6 +62,8 @@ def up(
     what = f"Redis, {counted(count, 'worker')}, a driver service and MLflow"
     typer.echo(f"starting {what} (about half a minute) ...")
     place.folder.mkdir(parents=True, exist_ok=True)
+    for left in (place.facts, place.broker):  # by a keeper that was killed
+        left.unlink(missing_ok=True)
     log = place.folder / "keeper.log"
     with log.open("wb") as output:
         keeper = subprocess.Popen(
@@ -76,17 +78,21 @@ def up(
         deadline = time.monotonic() + _START_SECONDS
         while not true():
             if keeper.poll() is not None or time.monotonic() > deadline:
-                keeper.terminate()
                 lines = log.read_text(errors="replace").strip().splitlines()
                 why = lines[-1] if lines else f"no {what}; see {place.folder}"
                 raise ExecutorError(f"it did not start: {why}")
             time.sleep(_LOOK_SECONDS)
 
-    wait("Redis", place.facts.exists)
-    url = place.broker.read_text()
-    wait("worker", lambda: len(living(url)) >= count)
-    wait("driver service", lambda: serving(runs))
-    wait("MLflow", lambda: answers(f"http://127.0.0.1:{port}"))
+    try:
+        wait("Redis", place.facts.exists)
+        url = place.broker.read_text()
+        wait("worker", lambda: len(living(url)) >= count)
+        wait("driver service", lambda: serving(runs))
+        wait("MLflow", lambda: answers(f"http://127.0.0.1:{port}"))
+    except BaseException:
+        keeper.terminate()
+        keeper.wait()
+        raise
     _tell(runs, "is up")
 
 

@@ -40,6 +40,9 @@ def test_the_first_block_of_the_operations_page_works_as_written(tmp_path: Path)
     (block,) = re.findall(r"```\n(automl up.*?)```", PAGE, re.S)
     processes: list[psutil.Process] = []
     stack = tmp_path / "runs" / ".stack"
+    stack.mkdir(parents=True)  # as a killed one leaves it
+    (stack / "stack.json").write_text("{}")
+    (stack / "broker").write_text("redis://127.0.0.1:1/0")
     try:
         for line in block.splitlines():
             if line.startswith("export"):
