@@ -152,7 +152,7 @@ def _absent_method(name: str, stages: Mapping[str, Sequence[str]]) -> bool:
 
 def _read(source: str | Path) -> tuple[Mapping[str, Any], str]:
     path = Path(source)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix == ".toml" or path.is_file():
         place = path.name
         try:
             text = path.read_text(encoding="utf-8")

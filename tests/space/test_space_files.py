@@ -111,3 +111,11 @@ def test_a_set_may_say_what_the_trainer_knows_though_the_space_does_not() -> Non
     assert (point["accumulate"], point["precision"], point["batch_size"]) == (2, "float64", 32)
     with pytest.raises(SpaceError, match="no hyperparameter 'acumulate'"):
         load_space("quick", sets=("acumulate=2",))
+
+
+def test_a_folder_of_a_spaces_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quick").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "optimizer" in load_space("quick")
