@@ -48,7 +48,12 @@ def rates_plot(
         ax.set_xlabel("learning rate")
     finite = np.array([v for by in found.values() for row in by.values() for v in row])
     low = float(np.nanmin(finite))
-    axes[0].set_ylim(low - 0.05 * abs(low), float(np.nanquantile(finite, 0.85)))
+    high = float(np.nanquantile(finite, 0.85))
+    if low > 0 and high > 10 * low:
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(0.8 * low, high)
+    else:
+        axes[0].set_ylim(low - 0.05 * abs(low), high)
     axes[0].set_ylabel(value)
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
