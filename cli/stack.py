@@ -6,7 +6,7 @@
     driver service      runs the studies that were detached
 
 All of them end with their keeper, however it ends. Their files lie in `.stack` of the studies'
-folder; `broker` there holds the address with its password.
+folder; `broker` there holds the address with its password, `key` what studies are signed with.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 from automl.alone import held, holder
 from automl.errors import ExecutorError
 from automl.executors.valkey import Server
+from automl.signing import new_key_file
 
 from .ui import server_command, server_environment
 
@@ -48,6 +49,10 @@ class Place:
     @property
     def broker(self) -> Path:
         return self.folder / "broker"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key"
 
     @property
     def facts(self) -> Path:
@@ -75,7 +80,9 @@ def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
         server = Server(place.folder / "redis", password=password, setup=_with_keeper)
         _private(place.broker, server.url)
         here = {**os.environ, "AUTOML_BROKER_FILE": str(place.broker)}
-        here.pop("AUTOML_BROKER", None)
+        here["AUTOML_KEY_FILE"] = str(new_key_file(place.key))
+        for given in ("AUTOML_BROKER", "AUTOML_KEY"):  # they would go before the files
+            here.pop(given, None)
         ours = [sys.executable, "-m", "automl.cli"]
         logs = str(place.folder / "workers")
         parts = [

@@ -129,6 +129,6 @@ def _tell(runs: Path, state: str) -> None:
     typer.echo(f"the stack of {runs} {state}: process {place.keeper()}, logs in {place.folder}")
     typer.echo(f"MLflow    {facts['mlflow']}")
     typer.echo(f"workers   {facts['slots']} on queue cpu: automl worker ls")
-    typer.echo(f"use it    export AUTOML_BROKER_FILE={place.broker}")
+    typer.echo(f"use it    export AUTOML_BROKER_FILE={place.broker} AUTOML_KEY_FILE={place.key}")
     typer.echo("          automl tune digits --detach")
     typer.echo("end it    automl down")

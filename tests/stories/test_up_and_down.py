@@ -21,10 +21,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
 def say(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AUTOML_BROKER")}
-    broker = place / "runs" / ".stack" / "broker"
-    if broker.exists():
-        environment["AUTOML_BROKER_FILE"] = str(broker)
+    secret = ("AUTOML_BROKER", "AUTOML_KEY")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(secret)}
+    stack = place / "runs" / ".stack"
+    if (stack / "broker").exists():
+        environment["AUTOML_BROKER_FILE"] = str(stack / "broker")
+        environment["AUTOML_KEY_FILE"] = str(stack / "key")
     return subprocess.run(
         [AUTOML, *words], cwd=place, env=environment, capture_output=True, text=True
     )
@@ -46,7 +48,10 @@ def test_the_first_block_of_the_operations_page_works_as_written(tmp_path: Path)
     try:
         for line in block.splitlines():
             if line.startswith("export"):
-                assert line == "export AUTOML_BROKER_FILE=$PWD/runs/.stack/broker"  # as `say` does
+                here = "$PWD/runs/.stack"  # as `say` does
+                assert line == (
+                    f"export AUTOML_BROKER_FILE={here}/broker AUTOML_KEY_FILE={here}/key"
+                )
                 continue
             done = say(tmp_path, *line.split()[1:])
             assert done.returncode in ((0, 3) if "attach" in line else (0,)), (line, done.stderr)
@@ -81,14 +86,16 @@ def _is_up_once(place: Path, told: str, processes: list[psutil.Process]) -> None
 
 
 def _is_secret(stack: Path, processes: list[psutil.Process]) -> None:
-    for file in (stack / "broker", stack / "redis" / "redis.conf"):
+    for file in (stack / "broker", stack / "key", stack / "redis" / "redis.conf"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     url = (stack / "broker").read_text()
     secret = url.split("@")[0].removeprefix("redis://:")
-    assert len(secret) > 20
+    key = (stack / "key").read_text().strip()
+    assert len(secret) > 20 and len(key) > 20
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            assert secret not in " ".join(process.cmdline())
+            line = " ".join(process.cmdline())
+            assert secret not in line and key not in line
     assert len(living(url)) == 1
 
 
