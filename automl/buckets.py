@@ -45,7 +45,8 @@ def opened(url: str) -> tuple[Any, str]:
         # Listings are not kept: other machines write there, too.
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        raise CheckpointError(f"{hidden(url)}: {error}") from None
+        how = " (pip install 'automl-service[s3]')" if url.startswith("s3:") else ""
+        raise CheckpointError(f"{hidden(url)}: {error}{how}") from None
     except Exception as error:
         raise CheckpointError(f"{hidden(url)} cannot be opened: {_said(error)}") from None
     return fs, path
