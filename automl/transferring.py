@@ -19,7 +19,7 @@ from pathlib import Path
 from automl.errors import RecipeError, TaskError
 from automl.executors.processes import Processes
 from automl.recipe import Recipe
-from automl.records import Pack, Report, Segment, Status, TaskSpec
+from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.space.files import names_of
 from automl.space.ranges import Choice, Range
 from automl.space.tree import Space
@@ -178,6 +178,13 @@ def trained(
         _with_values(c, [reports[i * len(seeds) + j] for j in range(len(seeds))], metric)
         for i, c in enumerate(contests)
     ]
+
+
+def best_of(contests: Sequence[Contest], *, card: TaskCard) -> Contest | None:
+    """The contest of the best mean on validation; None where none has trained to its end."""
+    sign = 1 if card.direction == "maximize" else -1
+    done = [c for c in contests if c.validation]
+    return max(done, key=lambda c: sign * sum(c.validation) / len(c.validation), default=None)
 
 
 def _with_values(contest: Contest, reports: Sequence[Report], metric: str) -> Contest:

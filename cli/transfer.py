@@ -139,12 +139,13 @@ def _transfer(
     from dataclasses import replace
 
     from automl.errors import StudyError
+    from automl.reports.recipe_file import RecipeFile, write_text
     from automl.reports.tables import winner_recipe
     from automl.reports.width_plots import coordinate_plot
     from automl.study.contenders import baseline_recipe
     from automl.study.finals import fresh_seeds
     from automl.study.preparing import prepare, saved_state
-    from automl.transferring import check, contests, planned, trained
+    from automl.transferring import best_of, check, contests, planned, trained
 
     from .driving import drive
     from .showing import choose
@@ -175,7 +176,14 @@ def _transfer(
         workers=options.workers or 0,
         tell=(lambda line: None) if silent else typer.echo,
     )
-    typer.echo("\n".join(["", *_lines(plan, state, wide), "", f"plot     {plot}"]))
+    typer.echo("\n".join(["", *_lines(plan, state, wide), ""]))
+    kept = best_of(wide, card=task.card)
+    if kept is not None:
+        file = options.runs / study / "wide.toml"
+        file.write_text(write_text(RecipeFile(told.spec, kept.recipe)), encoding="utf-8")
+        typer.echo(f"recipe   {file} ({kept.label}, the best on validation)")
+        typer.echo(f"next     automl train {file} --save wide.safetensors")
+    typer.echo(f"plot     {plot}")
 
 
 def _moved(plan: Plan, moved: Mapping[str, Mapping[int, Mapping[str, Moved]]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from automl.errors import TaskError
 from automl.recipe import Recipe
 from automl.records import TaskSpec
 from automl.train.coordinates import slopes
-from automl.transferring import check, contests, planned, trained
+from automl.transferring import best_of, check, contests, planned, trained
 
 FILE = """
 import torch
@@ -57,6 +58,10 @@ def test_widths_come_from_the_range_and_both_ends_train(tmp_path: Path) -> None:
     ends = trained(spec, [first, second], seeds=(1, 2), workers=1)
     assert [c.label for c in ends] == ["winner, mup", "winner, standard"]
     assert all(len(c.validation) == len(c.test) == 2 and not c.failed for c in ends)
+    better, worse = (replace(ends[i], validation=v) for i, v in ((0, (0.9, 0.5)), (1, (0.6, 0.6))))
+    assert best_of([worse, better], card=task.card) is better
+    assert best_of([worse, better], card=replace(task.card, direction="minimize")) is worse
+    assert best_of([first], card=task.card) is None  # not trained
     assert ends[0].validation != ends[1].validation or ends[0].test != ends[1].test
 
 
