@@ -18,6 +18,8 @@ def strategies() -> None:
         shown = name
         if entry.options:
             shown = f"{name}[:{'|'.join(entry.options)}]"
+        elif entry.free:
+            shown = f"{name}[:NAME]"
         lines += wrap(f"  {shown}: {entry.about}", 98, subsequent_indent=_IN)
         lines += wrap(entry.when, 98, initial_indent=f"{_IN}for: ", subsequent_indent=_IN)
     typer.echo("\n".join(lines))

@@ -18,6 +18,7 @@ from automl.search.fidelity.asha import Asha, rungs
 from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
+from automl.search.fidelity.median import Median
 from automl.search.paired import Paired, Rule, Sampler
 from automl.search.prescreen import Pool, Prescreened
 from automl.space.tree import Point, Space
@@ -60,6 +61,7 @@ class Named:
     rule: Callable[[int, int, int], Rule] = Full
     whole: Callable[[Setting], Strategy] | None = None
     options: tuple[str, ...] = ()
+    free: bool = False  # what stands behind the colon is the sampler's own affair
 
     @property
     def stops(self) -> bool:
@@ -79,7 +81,7 @@ def look_up(name: str) -> tuple[Named, tuple[str, ...]]:
         raise StrategyError(f"no strategy named '{name}'{near}")
     entry = CATALOGUE[base]
     options = tuple(rest.split("+")) if colon else ()
-    for option in options:
+    for option in () if entry.free else options:
         if option not in entry.options:
             known = ", ".join(entry.options) or "none"
             raise StrategyError(f"{base}: no option '{option}'; there are: {known}")
@@ -173,6 +175,40 @@ def _cma(kind: str) -> Callable[[Setting], Sampler]:
     return make
 
 
+def _nevergrad(name: str = "") -> Callable[[Setting], Sampler]:
+    def make(setting: Setting) -> Sampler:
+        from automl.search.samplers.nevergrad import NevergradSampler
+
+        return NevergradSampler(
+            setting.space,
+            name=name or "+".join(setting.options) or "NGOpt",
+            seed=setting.seed,
+            workers=setting.workers,
+            budget=setting.budget,
+        )
+
+    return make
+
+
+def _catcma(setting: Setting) -> Sampler:
+    from automl.search.samplers.catcma import CatCmaSampler
+
+    restart = next((o for o in setting.options), "same")
+    return CatCmaSampler(setting.space, seed=setting.seed, restart=restart)
+
+
+def _regularized_evolution(setting: Setting) -> Sampler:
+    from automl.search.samplers.regularized_evolution import RegularizedEvolutionSampler
+
+    return RegularizedEvolutionSampler(setting.space, seed=setting.seed)
+
+
+def _bohb(setting: Setting) -> Sampler:
+    from automl.search.samplers.bohb import BohbSampler
+
+    return BohbSampler(setting.space, seed=setting.seed, rungs=setting.shares)
+
+
 CATALOGUE: dict[str, Named] = {
     "auto": Named(
         "the best we know: good recipes first, then our GP, few trials trained to the end",
@@ -242,5 +278,44 @@ CATALOGUE: dict[str, Named] = {
         "A hundred numbers and more, and thousands of cheap trials.",
         _cma("lm_ma_es"),
         options=("ipop", "bipop"),
+    ),
+    "catcma": Named(
+        "CatCMA with margin: numbers, whole numbers and choices in one distribution",
+        "Hundreds of cheap trials in a space with more branches than trials.",
+        _catcma,
+        options=("ipop", "bipop"),
+    ),
+    "regularized_evolution": Named(
+        "the best of a few has a child, the oldest die (aging evolution)",
+        "Choices rather than numbers, such as architectures, and noisy losses.",
+        _regularized_evolution,
+    ),
+    "de": Named(
+        "differential evolution (Nevergrad's DE)",
+        "Many workers, and hundreds of cheap trials on rough ground.",
+        _nevergrad("DE"),
+    ),
+    "pso": Named(
+        "particle swarm (Nevergrad's PSO)",
+        "As de.",
+        _nevergrad("PSO"),
+    ),
+    "nevergrad": Named(
+        "any of Nevergrad's optimizers: nevergrad:NGOpt (the default), :CMA, :TBPSA ...",
+        "For one that you know; NGOpt chooses itself by dimensions, budget and workers.",
+        _nevergrad(),
+        free=True,
+    ),
+    "bohb": Named(
+        "brackets of rungs with one TPE for each rung, a third drawn at random (BOHB)",
+        "As hyperband, when losses at different rungs cannot be compared.",
+        _bohb,
+        Hyperband,
+    ),
+    "median": Named(
+        "TPE; a trial worse than the median at a step ends there (median rule)",
+        "One worker, and early losses that can be trusted.",
+        _tpe,
+        Median,
     ),
 }

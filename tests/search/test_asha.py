@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from automl.search.fidelity.asha import Asha, Rung, rungs
 from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.hyperband import Hyperband
+from automl.search.fidelity.median import Median
 
 
 def enter(rule: Asha | Hyperband, losses: list[float], *, start: int = 0) -> None:
@@ -173,3 +174,15 @@ def test_cautious_starts_later_once_early_ranks_have_misled() -> None:
             rule.report(trial, {10: 1 + 0.1 * early, 30: 0.5, 90: 0.1 * trial})
     assert honest.enter(6, full=False) == 10
     assert misled.enter(6, full=False) == 30
+
+
+def test_median_stops_the_worse_half_once_five_have_come() -> None:
+    rule = Median(10, 30, 3)
+    for trial, loss in enumerate([0.5, 0.4, 0.9, 0.1, 0.6, 0.5]):
+        assert rule.enter(trial, full=False) == 10
+        rule.report(trial, {10: loss})
+    going_on = [rule.next() for _ in range(6)]
+    # The first four come before there are five; 0.6 is above the median of five, 0.5 is not.
+    assert going_on == [(0, 10, 20), (1, 10, 20), (2, 10, 20), (3, 10, 20), (5, 10, 20), None]
+    rule.report(0, {20: math.inf})
+    assert rule.next() is None
