@@ -154,11 +154,11 @@ def plot(curves: dict[tuple[str, str], np.ndarray], path: Path) -> None:
             if at != title:
                 continue
             mean, error = found.mean(0), found.std(0, ddof=1) / np.sqrt(len(found))
-            x = np.arange(1, len(mean) + 1)
+            x = np.unique(np.geomspace(5, len(mean), 40).astype(int))
+            mean, error = mean[x - 1], error[x - 1]
             (line,) = panel.plot(x, mean, label=name, linewidth=1.4)
             panel.fill_between(x, mean - error, mean + error, alpha=0.15, color=line.get_color())
         panel.set(title=title.partition("__")[2], xlabel="trainings", xscale="log", yscale="log")
-        panel.set_xlim(5, None)
     panels[0].set_ylabel("regret, points of accuracy")
     panels[-1].legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
