@@ -157,8 +157,8 @@ def export(
     if not file.exists():
         raise StudyError(f"study '{name}' has nothing to export as {format_.value} yet")
     if to is not None:
-        shutil.copyfile(file, to)
-        typer.echo(to)
+        to.write_bytes(file.read_bytes())  # a pipe, too, such as /dev/stdout
+        typer.echo(to, err=str(to).startswith("/dev/"))
     elif format_ is Format.parquet:
         typer.echo(file)
     else:
