@@ -52,6 +52,7 @@ class TaskSpec:
     sets: tuple[str, ...] = ()  # --set, as typed
     epochs: float | None = None  # length of a full training
     device: str = "auto"  # auto | cpu | cuda | cuda:1
+    nas: str | None = None  # how an architecture is found first, as typed: "darts", "pc-darts" ...
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,6 +87,7 @@ class TaskCard:
     device: str = "cpu"
     shape: Mapping[str, Any] = field(default_factory=dict)  # methods.stages.Shape as JSON
     classes: tuple[str, ...] = ()
+    supernet: Mapping[str, Any] | None = None  # the job of --nas: "point", "steps", "passes"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -247,6 +249,7 @@ class Report:
     packed: int = 1  # members of the program that trained it
     packing: Packing | None = None  # what a probe found, or why this pack was taken apart
     scores: Metrics | None = None  # by proxy, where they were asked for
+    found: Mapping[str, Any] | None = None  # by a supernet: architectures, and how it came to them
 
     def to_json(self) -> dict[str, Any]:
         data = {name: getattr(self, name) for name in self.__slots__}

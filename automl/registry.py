@@ -141,13 +141,15 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# What networks are made of, and what judges them before training: no stages of a recipe.
+# What networks are made of, what judges them before training, and what finds them: no stages of a
+# recipe.
 PARTS: Mapping[str, Family] = {
     f.key: f
     for f in (
         Family("activation", "activations"),
         Family("operation", "operations"),
         Family("proxy", "proxies"),
+        Family("nas", "supernets"),
     )
 }
 

@@ -24,6 +24,7 @@ from automl.records import TaskSpec
 from automl.search.catalogue import look_up
 from automl.space.files import names_of
 from automl.study import controller
+from automl.study.architecture import checked_nas
 from automl.study.budget import Budget
 from automl.study.controller import Stop
 from automl.study.keeping import budget_bytes
@@ -56,6 +57,7 @@ def tune(
     spend_all: bool = False,
     warm_start: Sequence[str] = (),
     prescreen: str | None = None,
+    nas: str | None = None,
     cmd: str | None = None,
     metric_regex: str | None = None,
     device: str = "auto",
@@ -93,6 +95,8 @@ def tune(
         warm_start: earlier studies, by name, whose good points this one begins with.
         prescreen: a proxy that ranks networks before they are trained: "naswot", "jacob_cov",
             "synflow" or "params".
+        nas: a search for an architecture that comes first, on a supernet: "darts", "pc-darts",
+            "gdas", "fair", "beta", "sdarts", "darts-pt", "p-darts", "oneshot" or "random".
         cmd: a command line with {placeholders}, instead of `task`.
         metric_regex: finds the metric in what `cmd` prints.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -135,6 +139,7 @@ def tune(
         spend_all=spend_all,
         warm_start=tuple(warm_start),
         prescreen=prescreen,
+        nas=nas,
         runs=Path(runs),
         journal=journal,
         mlflow=mlflow,
@@ -205,6 +210,7 @@ def checked(
     journal: str | None,
     mlflow: str | None,
     prescreen: str | None = None,
+    nas: str | None = None,
     broker: str | None = None,
     queue: str = "cpu",
     needs: tuple[str, ...] = (),
@@ -240,6 +246,7 @@ def checked(
     Budget.parse(budget)
     checked_pack(pack)
     checked_proxy(prescreen)
+    checked_nas(nas)
     names_of(sets)
     if checkpoint_budget is not None:
         budget_bytes(checkpoint_budget)
@@ -256,6 +263,7 @@ def checked(
         sets=sets,
         epochs=epochs,
         device=device,
+        nas=nas,
     )
     return TuneOptions(
         spec=spec,

@@ -195,7 +195,7 @@ class Screen:
         if self._phase == "done":
             return 1.0, ""
         if self._phase == "verdict":
-            late = [t for t in state.trials.values() if t.phase != "search"]
+            late = state.late_trials()
             done = sum(t.status != "running" for t in late)
             total = len(late) + self._planned
             left = (total - done) * state.full_seconds() / self._workers()

@@ -143,6 +143,14 @@ def tune(
             "jacob_cov, synflow or params.",
         ),
     ] = None,
+    nas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Find an architecture of cells first, on a supernet: darts, pc-darts, gdas, fair, "
+            "beta, sdarts, darts-pt, p-darts, oneshot or random.",
+        ),
+    ] = None,
     cmd: Annotated[
         str | None,
         typer.Option(
@@ -232,6 +240,7 @@ def tune(
         spend_all=spend_all,
         warm_start=tuple(warm_start or ()),
         prescreen=prescreen,
+        nas=nas,
         runs=runs,
         journal=journal,
         mlflow=mlflow,

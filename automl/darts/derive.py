@@ -4,6 +4,9 @@
     perturbation    edges in random order: of an edge's candidates keep that whose removal costs the
                     supernet most accuracy, train the weights for a while, go to the next edge
 
+    evolution       of single paths by the supernet's accuracy on them, for one trained by paths
+    random          no supernet: the yardstick
+
 Alpha is not an operation's worth in the derived network; what its removal costs comes nearer.
 Both leave at most `max_skips` skips: argmax gives the weakest skips to their runner-up,
 perturbation stops offering them.
@@ -13,12 +16,15 @@ Chen et al. 2019, arXiv:1904.12760 (at most two skips).
 
 from __future__ import annotations
 
-from automl.darts.recalibrate import accuracy
+import random
+from collections.abc import Mapping, Sequence
+
 from automl.darts.search import Search
 from automl.darts.supernet import Supernet
 from automl.train.seeding import KeyedDraws, mix
 
 MAX_SKIPS = 2
+_PARENTS, _MUTATION, _TRIES = 10, 0.2, 100  # of evolution
 _FINE_TUNING = 1 << 20  # updates from here on are those of fine-tuning: batches of their own
 
 
@@ -27,7 +33,7 @@ def argmax(net: Supernet, *, max_skips: int = MAX_SKIPS) -> dict[str, str]:
     chosen, strengths = {}, {}
     for edge, alpha in net.alphas().items():
         weights = dict(zip(net.candidates[edge], alpha.softmax(0).tolist(), strict=True))
-        ranked = sorted(_offered(tuple(weights)), key=lambda n: -weights[n])
+        ranked = sorted(_offered(net.open_names(edge)), key=lambda n: -weights[n])
         chosen[edge], strengths[edge] = ranked[0], (weights, ranked)
     skips = [e for e, name in chosen.items() if name == "skip" and len(strengths[e][1]) > 1]
     skips.sort(key=lambda e: -strengths[e][0]["skip"])
@@ -36,43 +42,118 @@ def argmax(net: Supernet, *, max_skips: int = MAX_SKIPS) -> dict[str, str]:
     return chosen
 
 
-def perturbation(
-    search: Search, *, max_skips: int = MAX_SKIPS, fine_tune: int = 2
-) -> dict[str, str]:
-    """Decide edge by edge; the supernet ends with one candidate on each.
+class Perturbation:
+    """Decides edge by edge, training between; the supernet ends with one candidate on each.
 
     Args:
         search: one that has run; its weights are trained on.
-        fine_tune: epochs between edges.
+        fine_tune: epochs after each edge.
+        chosen, updates: what was decided and trained before, to go on from.
     """
-    net = search.net
-    chosen: dict[str, str] = {}
-    edges = list(net.candidates)
-    order = KeyedDraws([mix(search.settings.seed, "edges")]).at(0).permutation(len(edges))[0]
-    update = _FINE_TUNING
-    for i in order.tolist():
-        edge = edges[i]
-        names = _offered(net.candidates[edge])
-        if sum(name == "skip" for name in chosen.values()) >= max_skips:
+
+    def __init__(
+        self,
+        search: Search,
+        *,
+        max_skips: int = MAX_SKIPS,
+        fine_tune: int = 2,
+        chosen: Mapping[str, str] | None = None,
+        updates: int = 0,
+    ) -> None:
+        self._search, self._max_skips = search, max_skips
+        self._interval = fine_tune * search.per_epoch
+        self.chosen: dict[str, str] = dict(chosen or {})
+        self.updates = updates
+        edges = list(search.net.candidates)
+        draws = KeyedDraws([mix(search.settings.seed, "edges")]).at(0)
+        self._order = [edges[i] for i in draws.permutation(len(edges))[0].tolist()]
+
+    @property
+    def finished(self) -> bool:
+        done = len(self.chosen) == len(self._order)
+        return done and self.updates == len(self._order) * self._interval
+
+    def step(self) -> None:
+        """Decide the next edge if it is due, then train the weights for one update."""
+        if self.updates >= len(self.chosen) * self._interval and len(self.chosen) < len(
+            self._order
+        ):
+            self._decide(self._order[len(self.chosen)])
+        if self._interval:
+            self._search.train_weights(_FINE_TUNING + self.updates)
+            self.updates += 1
+
+    def _decide(self, edge: str) -> None:
+        net = self._search.net
+        names = _offered(net.open_names(edge))
+        if sum(name == "skip" for name in self.chosen.values()) >= self._max_skips:
             names = tuple(n for n in names if n != "skip") or names
-        chosen[edge] = _most_missed(search, edge, names)
-        net.restrict(edge, [chosen[edge]])
-        for _ in range(fine_tune * search.per_epoch):
-            search.train_weights(update)
-            update += 1
-    return chosen
+        self.chosen[edge] = _most_missed(self._search, edge, names)
+        net.restrict(edge, [self.chosen[edge]])
+
+
+def perturbation(
+    search: Search, *, max_skips: int = MAX_SKIPS, fine_tune: int = 2
+) -> dict[str, str]:
+    """All of `Perturbation` at once."""
+    deciding = Perturbation(search, max_skips=max_skips, fine_tune=fine_tune)
+    while not deciding.finished:
+        deciding.step()
+    return deciding.chosen
 
 
 def _most_missed(search: Search, edge: str, names: tuple[str, ...]) -> str:
     net, present = search.net, search.net.open_names(edge)
-    if len(present) == 1:
-        return present[0]
+    if len(names) == 1:
+        return names[0]
     left = {}
     for name in names:
         net.restrict(edge, [n for n in present if n != name])
-        left[name] = accuracy(net, *search.valid, measure=search.train[0])
+        left[name] = search.counted_accuracy()
     net.restrict(edge, present)
     return min(left, key=lambda n: left[n])
+
+
+def evolution(
+    search: Search, *, evaluations: int, max_skips: int = MAX_SKIPS
+) -> tuple[dict[str, str], float]:
+    """The best path through the supernet, by its inherited weights, and its score.
+
+    Half of the evaluations go to random paths, the others to mutants of the best ten.
+    """
+    net, rng = search.net, random.Random(mix(search.settings.seed, "paths"))
+    offered = {edge: _offered(net.open_names(edge)) for edge in net.candidates}
+    known: dict[tuple[str, ...], float] = {}
+    for number in range(evaluations):
+        best = sorted(known, key=lambda p: -known[p])[:_PARENTS]
+        for _ in range(_TRIES):
+            if number < evaluations / 2 or not best:
+                path = tuple(rng.choice(names) for names in offered.values())
+            else:
+                old = zip(rng.choice(best), offered.values(), strict=True)
+                path = tuple(rng.choice(n) if rng.random() < _MUTATION else o for o, n in old)
+            few = sum(name == "skip" for name in path) <= max_skips
+            if path not in known and (few or not any(len(n) > 1 for n in offered.values())):
+                break
+        else:
+            break  # a space as small as this is known by now
+        for edge, name in zip(offered, path, strict=True):
+            net.restrict(edge, [name])
+        known[path] = search.counted_accuracy()
+    best_path = max(known, key=lambda p: known[p])
+    for edge, names in net.candidates.items():
+        net.restrict(edge, names)
+    return dict(zip(offered, best_path, strict=True)), known[best_path]
+
+
+def random_cells(
+    candidates: Mapping[str, Sequence[str]], count: int, *, seed: int
+) -> list[dict[str, str]]:
+    """Cells drawn uniformly, without "none"."""
+    rng = random.Random(mix(seed, "cells"))
+    return [
+        {e: rng.choice(_offered(tuple(n))) for e, n in candidates.items()} for _ in range(count)
+    ]
 
 
 def _offered(names: tuple[str, ...]) -> tuple[str, ...]:

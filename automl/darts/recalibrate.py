@@ -6,7 +6,7 @@ belong to no network at all, and an evaluation with them judges the statistics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +32,28 @@ def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
     module.eval()
 
 
+def share_right(outputs: Tensor, targets: Tensor) -> float:
+    """Share of samples whose largest output is the target's, in [0, 1]."""
+    return float((outputs.argmax(-1) == targets).double().mean())
+
+
+Score = Callable[[Tensor, Tensor], float]
+"""score(outputs, targets) of all samples; higher is better."""
+
+
 @torch.no_grad()
-def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, measure: Tensor) -> float:
-    """Share of `x` classified right, with statistics measured on `measure`; both are kept as were.
+def accuracy(
+    module: nn.Module, x: Tensor, y: Tensor, *, measure: Tensor, score: Score = share_right
+) -> float:
+    """Score on `x`, with statistics measured on `measure`; both are kept as they were.
 
     Returns:
-        In [0, 1]; the module is in training mode again afterwards.
+        The score; the module is in training mode again afterwards.
     """
     before = [b.clone() for b in module.buffers()]
     recalibrate(module, [part for part in measure.split(256) if len(part) > 1])
-    right = torch.cat([module(part) for part in x.split(512)]).argmax(1) == y
+    outputs = torch.cat([module(part) for part in x.split(512)])
     for buffer, old in zip(module.buffers(), before, strict=True):
         buffer.copy_(old)
     module.train()
-    return float(right.double().mean())
+    return score(outputs, y)

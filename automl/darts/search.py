@@ -14,7 +14,7 @@ hardly moves the alphas in the few hundred updates of a small task).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +23,15 @@ from torch.nn import functional as F
 
 from automl.darts.bilevel import first_order, second_order, statistics_kept
 from automl.darts.collapse import collapsed_at, sharpness
-from automl.darts.recalibrate import accuracy
+from automl.darts.recalibrate import Score, accuracy, share_right
 from automl.darts.supernet import Supernet
+from automl.methods.stages import SupernetMethod
+from automl.registry import family
 from automl.tasks.task import Split
 from automl.train.data import Feed
 from automl.train.seeding import KeyedDraws, mix
+
+Objective = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> mean loss, 0-dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +58,39 @@ class Epoch:
     """What the supernet was at the end of an epoch."""
 
     alphas: Mapping[str, tuple[float, ...]]
-    accuracy: float  # of the supernet on the second half
+    accuracy: float  # score of the supernet on the second half
     sharpness: float | None  # None: not watched
 
 
 class Search:
-    """Trains a supernet; `run` to the end, or epoch by epoch with `state` between."""
+    """Trains a supernet; `run` to the end, or update by update with `state` between.
 
-    def __init__(self, net: Supernet, x: Tensor, y: Tensor, settings: Settings) -> None:
+    Args:
+        x, y: the training set.
+        method: what is done otherwise than in plain DARTS; None: nothing.
+        hyper: values of the method's hyperparameters.
+    """
+
+    def __init__(
+        self,
+        net: Supernet,
+        x: Tensor,
+        y: Tensor,
+        settings: Settings,
+        *,
+        method: SupernetMethod | None = None,
+        hyper: Mapping[str, float] | None = None,
+        objective: Objective = F.cross_entropy,
+        score: Score = share_right,
+    ) -> None:
         self.net, self.settings = net, settings
+        if method is None:
+            plain = family("nas").get("darts")
+            assert isinstance(plain, SupernetMethod)
+            method = plain
+        self.method, self._hyper = method, dict(hyper or {})
+        self._objective, self.score = objective, score
+        self.passes = 0.0  # of samples through one candidate an edge, forward and backward
         s, n = settings, len(x)
         drawn = KeyedDraws([mix(s.seed, "halves")]).at(0).permutation(n)[0]
         one, two = drawn[: n // 2], drawn[n // 2 :]
@@ -92,12 +120,12 @@ class Search:
     def run(self, epochs: int | None = None) -> None:
         """Train up to `epochs` epochs, or to the end; ends early where collapse shows."""
         last = self.settings.epochs if epochs is None else epochs
-        while len(self.history) < last and self.collapsed is None:
-            while self.updates < (len(self.history) + 1) * self.per_epoch:
-                self.update()
-            self.history.append(self._look())
-        if self.collapsed is not None:
-            self._take_back(self.history[self.collapsed])
+        while len(self.history) < last and not self.finished:
+            self.update()
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.settings.epochs or self.collapsed is not None
 
     @property
     def collapsed(self) -> int | None:
@@ -105,14 +133,22 @@ class Search:
         return collapsed_at([e.sharpness for e in self.history if e.sharpness is not None])
 
     def update(self) -> None:
-        """One step of the alphas, one of the weights."""
-        s, lr = self.settings, self._rate()
+        """One step of the alphas, one of the weights; a look around at the end of an epoch."""
+        s, lr = self.settings, self._rate(self.updates)
         for group in self._sgd.param_groups:
             group["lr"] = lr
-        if self.updates >= s.warmup * self.per_epoch and any(len(a) > 1 for a in self._alphas):
+        warm = self.updates >= s.warmup * self.per_epoch
+        if warm and self.method.learns and any(len(a) > 1 for a in self._alphas):
+            self._mix("alphas", self.updates, noisy=not self.method.shakes)
             self._move_alphas(lr)
+        self._mix("weights", self.updates, noisy=True)
         self.train_weights(self.updates)
+        self.net.weigh(self._plain)
         self.updates += 1
+        if self.updates % self.per_epoch == 0:
+            self.history.append(self._look())
+            if self.collapsed is not None:
+                self._take_back(self.history[self.collapsed])
 
     def train_weights(self, update: int) -> None:
         """One step of SGD on the batch of the first half that belongs to `update`."""
@@ -122,17 +158,38 @@ class Search:
         torch.nn.utils.clip_grad_norm_(self._weights, self.settings.clip)
         self._sgd.step()
 
+    def _mix(self, step: str, update: int, *, noisy: bool) -> None:
+        """Weigh candidates as the method does in such a step of this update."""
+        method = self.method
+        if method.noisy is None or not noisy:
+            self.net.weigh(self._plain)
+            return
+        values, made = {**self._hyper, **self._clock()}, method.noisy
+
+        def weigh(edge: str, alpha: Tensor) -> Tensor:
+            draws = KeyedDraws([mix(self.settings.seed, step, edge)]).at(update)
+            return made(alpha, self.net.open_names(edge), values, draws)
+
+        self.net.weigh(weigh)
+
+    def _plain(self, edge: str, alpha: Tensor) -> Tensor:
+        return self.method.weights(alpha)
+
+    def _clock(self) -> dict[str, float]:
+        progress = min(1.0, self.updates / (self.settings.epochs * self.per_epoch))
+        return {"progress": progress, "epoch": float(self.updates // self.per_epoch)}
+
     def _move_alphas(self, lr: float) -> None:
         s, u = self.settings, self.updates
         with statistics_kept(self.net):
             if s.order == 1:
-                slopes = first_order(self._alphas, lambda: self._loss(1, u))
+                slopes = first_order(self._alphas, lambda: self._of_alphas(u))
             else:
                 slopes = second_order(
                     self._weights,
                     self._alphas,
                     lambda: self._loss(0, u),
-                    lambda: self._loss(1, u),
+                    lambda: self._of_alphas(u),
                     eta=lr,
                     momentum=s.momentum,
                     wd=s.wd,
@@ -142,13 +199,33 @@ class Search:
             a.grad = g
         self._adam.step()
 
+    def _of_alphas(self, update: int) -> Tensor:
+        loss = self._loss(1, update)
+        if self.method.penalty is None:
+            return loss
+        alphas = list(self.net.alphas().values())
+        return loss + self.method.penalty(alphas, {**self._hyper, **self._clock()})
+
     def _loss(self, half: int, update: int) -> Tensor:
         batch = self._feeds[half].batch(update)
-        return F.cross_entropy(self.net(batch.x[0]), batch.y[0])
+        self.passes += self._width() * batch.x.shape[1]
+        return self._objective(self.net(batch.x[0]), batch.y[0])
 
-    def _rate(self) -> float:
+    def _width(self) -> float:
+        """Candidates that an edge computes, on average."""
+        if self.method.single:
+            return 1.0
+        counts = [len(self.net.open_names(edge)) for edge in self.net.candidates]
+        return sum(counts) / len(counts) / self.net.parts
+
+    def counted_accuracy(self) -> float:
+        """As `supernet_accuracy`, with its forward passes in `passes`."""
+        self.passes += self._width() * (len(self.valid[0]) + len(self.train[0])) / 3
+        return self.supernet_accuracy()
+
+    def _rate(self, update: int) -> float:
         s = self.settings
-        progress = min(1.0, self.updates / (s.epochs * self.per_epoch))
+        progress = min(1.0, update / (s.epochs * self.per_epoch))
         return s.lr_end + (s.lr - s.lr_end) * (1 + math.cos(math.pi * progress)) / 2
 
     def _momenta(self) -> list[Tensor]:
@@ -158,7 +235,7 @@ class Search:
 
     def supernet_accuracy(self) -> float:
         """On the second half, with statistics of the first."""
-        return accuracy(self.net, *self.valid, measure=self.train[0])
+        return accuracy(self.net, *self.valid, measure=self.train[0], score=self.score)
 
     def _look(self) -> Epoch:
         sharp = None
@@ -166,7 +243,7 @@ class Search:
             with statistics_kept(self.net):
                 sharp = sharpness(self._alphas, lambda: self._loss(1, 0))
         alphas = {e: tuple(a.tolist()) for e, a in self.net.alphas().items()}
-        return Epoch(alphas, self.supernet_accuracy(), sharp)
+        return Epoch(alphas, self.counted_accuracy(), sharp)
 
     @torch.no_grad()
     def _take_back(self, epoch: Epoch) -> None:
@@ -195,3 +272,5 @@ class Search:
                     slots.setdefault(int(i), {})[slot] = x.clone()
             optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
         self.updates, self.history = updates, list(history)
+        for group in self._sgd.param_groups:  # what trains on after the search keeps its last rate
+            group["lr"] = self._rate(max(updates - 1, 0))

@@ -113,7 +113,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.candidates = {edge: tuple(candidates[edge]) for edge in space.edges}
-        self._nodes = space.nodes
+        self._nodes, self.parts = space.nodes, parts
         generator = torch.Generator().manual_seed(seed)
         alphas, opens = {}, {}
         for edge, names in self.candidates.items():
@@ -178,7 +178,7 @@ class Supernet(nn.Module):
     def _gate(self, edge: str) -> Tensor:
         node = next(n for n, edges in self._nodes.items() if edge in edges)
         if node not in self.betas:
-            return torch.ones(())
+            return next(self.parameters()).new_ones(())
         shares: Tensor = self.betas[node].softmax(0)
         return shares[self._nodes[node].index(edge)]
 

@@ -353,6 +353,36 @@ class Proxy(Method):
     score: Callable[[nn.Module, Tensor], float]
 
 
+Weights = Callable[[Tensor, Sequence[str], Mapping[str, float], Draws], Tensor]
+"""weights(alpha [n], names of the n candidates, hyper, draws) -> [n]; 0: not computed."""
+
+
+def _softmax(alpha: Tensor) -> Tensor:
+    return alpha.softmax(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetMethod(Method):
+    """A weight-sharing search for an architecture, by what it does otherwise than plain DARTS.
+
+    `hyper` holds the values of `ranges` by name, and "progress", the share of the search that is
+    over, and "epoch". A hyperparameter that `darts.search.Settings` knows too is a setting of the
+    loop. weights(alpha [n]) -> [n] mixes the candidates of an edge. `noisy` takes its place while
+    training, in the weights' steps alone where `shakes` says so, with draws that are an edge's own
+    in each update. penalty(alphas, hyper), 0-dim, is added to the alphas' loss. `selection` reads
+    the architecture: "argmax", "perturbation" or "evolution"; "random" trains no supernet at all.
+    """
+
+    weights: Callable[[Tensor], Tensor] = _softmax
+    noisy: Weights | None = None
+    shakes: bool = False
+    penalty: Callable[[Sequence[Tensor], Mapping[str, float]], Tensor] | None = None
+    gated: bool = False  # the edges into a node have weights of their own
+    learns: bool = True  # whether alphas are moved
+    single: bool = False  # one candidate an edge is computed in an update
+    selection: str = ""  # "": the hyperparameter "selection" says it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loss(Method):
     """value(output [b, ...], target [b, ...], hyper of 0-dim tensors) -> [b], one member.

@@ -151,7 +151,7 @@ def _recipe(state: State) -> list[tuple[str, str, str, bool]]:
 def _shown(state: State) -> list[Trial]:
     """The verdict's trials and the best of the search, best first."""
     place = importance.ranks(state)
-    finals = [t for t in state.trials.values() if t.phase != "search"]
+    finals = state.late_trials()
     search = sorted(state.search_trials(), key=lambda t: -place.get(t.number, -1.0))
     return [*finals, *search][:_ROWS]
 

@@ -117,6 +117,7 @@ class Paired:
         self._labels: dict[int, str] = {}
         self._open: dict[int, int] = {}  # trial -> step at which its running segment stops
         self._best: dict[int, tuple[float, int]] = {}  # step -> (loss, trial)
+        self._queue: list[Suggestion] = []  # to be begun before anything else
 
     def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]:
         """Up to n segments: trials that are to train on first, then new ones."""
@@ -153,6 +154,21 @@ class Paired:
         if loss < math.inf:
             self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
 
+    def reserve(self, recipe: Recipe, label: str) -> int:
+        """The number of a trial that is not the strategy's own: it is told nothing of it."""
+        self._recipes.append(recipe)
+        self._labels[len(self._recipes) - 1] = label
+        return len(self._recipes) - 1
+
+    def enqueue(self, point: Point, label: str) -> None:
+        """Begin a trial at `point` next, trained to the end."""
+        self._queue.append(Suggestion(point, label, full=True))
+
+    @property
+    def queued(self) -> int:
+        """Trials that were enqueued and have not begun."""
+        return len(self._queue)
+
     def incumbent(self) -> Trial | None:
         """The best finished trial; before one has finished, the best at the highest step."""
         if not self._best:
@@ -176,6 +192,9 @@ class Paired:
         if trial == 0:
             suggestion = Suggestion(self._space.default(), "baseline", full=True)
             self._sampler.adopt(0, suggestion.point)
+        elif self._queue and like is None:
+            suggestion = self._queue.pop(0)
+            self._sampler.adopt(trial, suggestion.point)
         elif like is not None and isinstance(self._sampler, Alike):
             suggestion = self._sampler.suggest_like(trial, like.shared)
         else:

@@ -46,6 +46,16 @@ class Strategy(Protocol):
     def label(self, trial: int) -> str:
         """Why the trial was begun, for people: "baseline", "portfolio", or nothing."""
 
+    def reserve(self, recipe: Recipe, label: str) -> int:
+        """The number of a trial that is not the strategy's own: it is told nothing of it."""
+
+    def enqueue(self, point: Point, label: str) -> None:
+        """Begin a trial at `point` next, trained to the end."""
+
+    @property
+    def queued(self) -> int:
+        """Trials that were enqueued and have not begun."""
+
 
 @runtime_checkable
 class Ending(Protocol):

@@ -71,6 +71,7 @@ class Budget:
         if self.seconds is not None:
             total = self.seconds * config.workers / max(config.full_seconds, 1e-3)
             found.append(total - self._verdict_fulls(config, total))
+        found = [f - _supernet_fulls(config) for f in found]
         if self.trials is not None:
             found.append(float(self.trials))
         return min(found)
@@ -148,5 +149,13 @@ def _wanted(config: StudyConfig) -> float:
 
 
 def _fulls(state: State) -> float:
+    """Full trainings spent; a supernet counts in full, as expected, from its beginning."""
     assert state.config is not None
-    return state.passes() / state.config.card.steps
+    running = any(state.trials[n].phase == "supernet" for n in state.open)
+    ahead = _supernet_fulls(state.config) if running else 0.0
+    return state.passes() / state.config.card.steps + ahead
+
+
+def _supernet_fulls(config: StudyConfig) -> float:
+    plan = config.card.supernet
+    return 0.0 if plan is None else float(plan["passes"]) / config.card.steps

@@ -22,6 +22,7 @@ from automl.recipe import Recipe
 from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
 from automl.search.strategy import Ending, Failure, Strategy, make_strategy
 from automl.space.tree import Space
+from automl.study import architecture
 from automl.study.budget import Budget
 from automl.study.control import Control
 from automl.study.keeping import Keeper
@@ -165,7 +166,11 @@ class _Driver:
             events.append({**event, "like": like.trial} if like else event)
             return found
 
-        if not self.budget.searching(self.state):
+        if architecture.due(self.state) and self._free() > 0:
+            segment = architecture.supernet_segment(self.config, self.strategy)
+            event = self._asked(segment, architecture.PHASE)
+            return self._hand_out([event], [Group([segment], 1)])
+        if not self.budget.searching(self.state) and not self.strategy.queued:
             return False
         groups = self.packer.gather(ask, self._free(), self.state)
         return self._hand_out(events, groups)
@@ -219,7 +224,7 @@ class _Driver:
         self._submit()
 
     def _pack(self, segments: Sequence[Segment], probe: int = 0) -> Pack:
-        test = self.state.trials[segments[0].trial].phase != "search"
+        test = self.state.trials[segments[0].trial].phase not in ("search", architecture.PHASE)
         slots = [self.state.slots.get(s.trial) for s in segments]
         size = max(slot.size if slot else 1 for slot in slots)
         places = tuple(slot.place if slot else 0 for slot in slots)
@@ -242,6 +247,8 @@ class _Driver:
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
             self.strategy.tell(segment, told(report, self.state.metric))
+        elif trial.phase == architecture.PHASE:
+            architecture.learn(self.strategy, self.state, report)
         self.keeper.ended(self.state, segment)
         self._give_up_if_hopeless(report)
 
@@ -354,10 +361,15 @@ def _retell(strategy: Strategy, events: Sequence[tuple[int, Mapping[str, Any]]])
                     f"event {seq} of the journal asked for trial {segment.trial} otherwise than "
                     f"this version of automl would; resume it with the version that began it"
                 )
+        if event["kind"] == "ask" and event["phase"] == architecture.PHASE:
+            assert state.config is not None
+            architecture.supernet_segment(state.config, strategy)
         handed_out = dict(state.open)
         state.apply(event)
         if event["kind"] == "report":
             report = Report.from_json(event["report"])
-            searched = state.trials[report.trial].phase == "search"
-            if searched and report.trial not in state.open:
+            phase = state.trials[report.trial].phase
+            if report.trial not in state.open and phase == "search":
                 strategy.tell(handed_out[report.trial], told(report, state.metric))
+            elif report.trial not in state.open and phase == architecture.PHASE:
+                architecture.learn(strategy, state, report)

@@ -170,7 +170,7 @@ def _ablations(state: State, limit: float) -> list[Planned]:
 
 
 def _missing(state: State, wanted: Iterable[Planned]) -> list[Planned]:
-    others = (t for t in state.trials.values() if t.phase != "search")
+    others = state.late_trials()
     there = {(same_point(t.recipe), t.recipe.seed) for t in others}
     return [p for p in wanted if (same_point(p.recipe), p.recipe.seed) not in there]
 

@@ -26,6 +26,7 @@ from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.signing import shared_key
 from automl.space.tree import Point, Space
+from automl.study.architecture import check_budget
 from automl.study.budget import Budget
 from automl.study.control import Control
 from automl.study.journal import Journal
@@ -168,6 +169,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             config = replace(
                 config, pool=pool_for(executor, config, staging / "checkpoints", budget)
             )
+        check_budget(config, budget)
         # A strategy that refuses the space or the budget does so before anything is written.
         make_strategy(
             config.strategy,

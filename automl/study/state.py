@@ -119,6 +119,7 @@ class Trial:
     memory_mib: float = 0.0
     started: float = 0.0
     ended: float = 0.0
+    found: Mapping[str, Any] | None = None  # by a supernet
     attempts: int = 0  # times that a worker went away with the present segment
 
     def values(self, metric: str) -> list[tuple[int, float]]:
@@ -225,6 +226,7 @@ class State:
         del self.open[report.trial]
         trial.curve = [(s, m) for s, m in trial.curve if s <= report.start] + list(report.curve)
         trial.reached, trial.test, trial.ended = report.reached, report.test, at
+        trial.found = report.found
         whole = report.reached >= trial.recipe.steps
         waiting = report.status == Status.DONE and not whole
         trial.status = "waiting" if waiting else report.status.value
@@ -263,6 +265,14 @@ class State:
 
     def search_trials(self) -> list[Trial]:
         return [t for t in self.trials.values() if t.phase == "search"]
+
+    def supernet(self) -> Trial | None:
+        """The trial that looks for an architecture, where the study has one."""
+        return next((t for t in self.trials.values() if t.phase == "supernet"), None)
+
+    def late_trials(self) -> list[Trial]:
+        """Those of the verdict: finals and ablations."""
+        return [t for t in self.trials.values() if t.phase in ("verdict", "ablation")]
 
     def finished(self) -> list[Trial]:
         """Search trials trained to their last step."""

@@ -19,6 +19,7 @@ from automl.space.files import load_space
 from automl.space.ranges import Choice, Value
 from automl.space.tree import Space
 from automl.tasks.metrics import Metric, metric_for
+from automl.tasks.searching import supernet_plan, with_cells
 from automl.tasks.task import ModelTask, Split
 from automl.tasks.teacher import read_teacher, without_teacher
 
@@ -51,6 +52,8 @@ def model_task(
     """The task of one of our architectures on what was found."""
     metric = metric_for(spec.metric, found.shape.target)
     sets, teacher = without_teacher(spec.sets)
+    if spec.nas is not None:
+        sets = with_cells(spec.space or found.space, sets, found.shape.kind, spec.nas)
     space = load_space(
         spec.space or found.space, sets=(_losses(found.shape, taught=teacher is not None), *sets)
     )
@@ -76,6 +79,12 @@ def model_task(
     scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
     taught = teacher is not None
     card = card_for(spec, found, metric.name, metric.direction, space, taught=taught)
+    if spec.nas is not None:
+        samples = len(found.splits["train"])
+        plan = supernet_plan(
+            space, spec.sets, spec.nas, samples=samples, batch_size=found.batch_size
+        )
+        card = replace(card, supernet=plan)
     train, valid = found.splits["train"], found.splits["valid"]
     known = read_teacher(teacher, build, card.device) if teacher else None
     test = found.splits.get("test")

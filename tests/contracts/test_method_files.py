@@ -83,7 +83,7 @@ def test_functions_need_torch_and_math_only(key: str, name: str) -> None:
     mine = [f for f in space.values() if getattr(f, "__module__", "") == name]
     methods = [vars(c).values() for c in mine if isinstance(c, type)]
     own = [f for f in (*mine, *chain(*methods)) if isinstance(f, FunctionType)]
-    assert own
+    assert own or key == "nas"  # where some differ in numbers alone
     for function in own:
         missing = {
             n
