@@ -68,6 +68,8 @@ class Branches:
     def choose(self, fixed: Point) -> Branch:
         """The branch for the next trial, among those that agree with `fixed`."""
         known = [b for b in self._arms if all(fixed.get(n, v) == v for n, v in b)]
+        if known and not self._forks:
+            return known[0]
         trials = sum(self._arms[b].trials for b in known)
         if not known or len(known) < 1 + math.sqrt(trials):
             found = self._another(fixed, known)
