@@ -7,7 +7,6 @@ wrong is found here, within seconds, and nothing is left behind.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,25 +15,24 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
-from automl.errors import ExecutorError, StudyError, TaskError
-from automl.executors.broker import lease_seconds
+from automl.errors import StudyError, TaskError
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
 from automl.objects import put
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.search.strategy import default_fidelity, make_strategy
-from automl.signing import shared_key
 from automl.space.tree import Point, Space
 from automl.study.architecture import check_budget
 from automl.study.budget import Budget
 from automl.study.control import Control
+from automl.study.crowd import crew, executor_of, key_of, sent_task
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.live import Live
 from automl.study.packing import largest_pack
 from automl.study.prescreening import pool_for
-from automl.study.shipping import Shipped, shipped
+from automl.study.sameness import check_same
 from automl.study.state import State, StudyConfig, replay
 from automl.study.warm_start import starting_points
 
@@ -120,11 +118,11 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         AutomlError: one line on what is wrong with the task, the options or the folder.
     """
     budget = Budget.parse(options.budget)
-    crew = _crew(options)
+    many = crew(options)
     staging = _staging(options.runs)
     executor = None
     try:
-        sent = _sent(options)
+        sent = sent_task(options)
         executor = Processes(
             sent.spec,
             folder=sent.folder,
@@ -139,11 +137,11 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder = options.runs / name
         url = options.journal or str(folder / "journal.db")
         known = _known(folder, url, name)
-        config = _config(options, card, name, crew or executor.workers)
+        config = _config(options, card, name, many or executor.workers)
         if options.checkpoints is not None:
-            config = replace(config, place=f"{options.checkpoints}/{_key(name, url)}")
+            config = replace(config, place=f"{options.checkpoints}/{key_of(name, url)}")
         if known is not None:
-            _check_same(known, config)
+            check_same(known, config)
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
             live = _opened(folder, options)
@@ -154,7 +152,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
                 checkpoint_budget=options.checkpoint_budget or known.checkpoint_budget,
             )
             _set_limits(executor, known)
-            crowd = _executor(executor, sent, options, known, folder, url, both(live, listen))
+            crowd = executor_of(executor, sent, options, known, folder, url, both(live, listen))
             return Prepared(known, folder, journal, url, crowd, live, state, None)
         if options.warm_start:
             config = replace(config, portfolio=_learnt(options, card))
@@ -196,7 +194,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
         live = _opened(folder, options)
-        crowd = _executor(executor, sent, options, config, folder, url, both(live, listen))
+        crowd = executor_of(executor, sent, options, config, folder, url, both(live, listen))
         return Prepared(config, folder, journal, url, crowd, live, State(), smoke)
     except BaseException:
         if executor is not None:
@@ -276,75 +274,6 @@ def saved_config(
     return config
 
 
-def _crew(options: TuneOptions) -> int:
-    """Workers of the queues that fit, at least one; 0 without a queue.
-
-    Raises:
-        ExecutorError: there is no queue where the options say, or needs without one.
-    """
-    if options.broker is None:
-        if options.needs:
-            raise ExecutorError("--needs chooses among the workers of a queue: give --broker, too")
-        return 0
-    from automl.executors.celery import living  # celery: only who asks for a queue loads it
-    from automl.executors.sharing import Claim
-
-    fit = Claim("", options.queues, options.needs).fits(living(options.broker))
-    return options.workers or max(len(fit), 1)
-
-
-def _sent(options: TuneOptions) -> Shipped:
-    """The task as its workers open it: from a snapshot, where they are elsewhere."""
-    if options.broker is None:
-        return Shipped(options.spec)
-    shared_key()  # one that cannot be read is told before anything is trained
-    places = [options.runs, *([] if options.checkpoints is None else [Path(options.checkpoints)])]
-    return shipped(options.spec, leave_out=places)
-
-
-def _executor(
-    local: Processes,
-    sent: Shipped,
-    options: TuneOptions,
-    config: StudyConfig,
-    folder: Path,
-    journal: str,
-    listen: Listener,
-) -> Executor:
-    """Who trains the study: the local workers, or those of the queue in their place."""
-    if options.broker is None:
-        return local
-    from automl.executors.celery import Queue  # as above
-
-    place = config.place or str(folder.absolute())
-    sent.publish(place)
-    queue = Queue(
-        options.broker,
-        study=_key(config.name, journal),
-        spec=sent.spec,
-        place=place,
-        snapshot=sent.digest,
-        key=shared_key(),
-        card=config.card,
-        stall_seconds=local.stall_seconds,
-        deadline_seconds=local.deadline_seconds,
-        queues=options.queues,
-        needs=options.needs,
-        priority=options.priority,
-        workers=options.workers or 0,
-        lease_seconds=lease_seconds(),
-        listen=listen,
-    )
-    local.close()
-    return queue
-
-
-def _key(name: str, journal: str) -> str:
-    """The study's name among all that share a server or a store."""
-    place = journal if "://" in journal else str(Path(journal).absolute())
-    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
 def both(live: Live, listen: Listener) -> Listener:
     """Whoever listens hears it, and so does every other process that follows the study."""
 
@@ -414,57 +343,6 @@ def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
         saved_state(name, runs=options.runs, journal=options.journal) for name in options.warm_start
     ]
     return tuple(starting_points(Space.from_json(card.space), earlier))
-
-
-def _check_same(old: StudyConfig, new: StudyConfig) -> None:
-    """Refuse to continue a study with other settings.
-
-    Raises:
-        StudyError: naming the first setting that differs.
-    """
-    fields = (
-        "spec",
-        "strategy",
-        "budget",
-        "seed",
-        "seeds",
-        "pack",
-        "spend_all",
-        "warm_start",
-        "prescreen",
-    )
-    for field in fields:
-        a, b = getattr(old, field), getattr(new, field)
-        if field == "spec" and a != b:
-            field, a, b = _first_difference(a, b)
-        if a != b:
-            raise StudyError(
-                f"a study named '{old.name}' exists with {field} {_short(a)}, not {_short(b)}; "
-                f"choose another --name, or remove it with `automl rm {old.name}`"
-            )
-    if new.place and new.place != old.place:
-        there = old.place.rpartition("/")[0] or "its own folder"
-        raise StudyError(
-            f"a study named '{old.name}' has its checkpoints in {there}; leave out --checkpoints, "
-            "or choose another --name"
-        )
-    for field, what in (("code_fingerprint", "code"), ("data_fingerprint", "data")):
-        if getattr(old.card, field) != getattr(new.card, field):
-            raise StudyError(
-                f"the task's {what} changed since study '{old.name}' began; its trials would no "
-                f"longer compare: choose another --name"
-            )
-
-
-def _first_difference(a: TaskSpec, b: TaskSpec) -> tuple[str, Any, Any]:
-    old, new = a.to_json(), b.to_json()
-    return next((n, old[n], new[n]) for n in old if old[n] != new[n])
-
-
-def _short(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(str(v) for v in value) or "nothing"
-    return str(value)
 
 
 def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: int = 0) -> Report:

@@ -1,0 +1,88 @@
+"""Who trains a study: processes of the driver's own, or the workers of a queue in their place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl.errors import ExecutorError
+from automl.executors.broker import lease_seconds
+from automl.executors.executor import Executor
+from automl.executors.processes import Processes
+from automl.signing import shared_key
+from automl.study.shipping import Shipped, shipped
+from automl.study.state import StudyConfig
+
+if TYPE_CHECKING:
+    from automl.study.preparing import TuneOptions
+
+
+def crew(options: TuneOptions) -> int:
+    """Workers of the queues that fit, at least one; 0 without a queue.
+
+    Raises:
+        ExecutorError: there is no queue where the options say, or needs without one.
+    """
+    if options.broker is None:
+        if options.needs:
+            raise ExecutorError("--needs chooses among the workers of a queue: give --broker, too")
+        return 0
+    from automl.executors.celery import living  # celery: only who asks for a queue loads it
+    from automl.executors.sharing import Claim
+
+    fit = Claim("", options.queues, options.needs).fits(living(options.broker))
+    return options.workers or max(len(fit), 1)
+
+
+def sent_task(options: TuneOptions) -> Shipped:
+    """The task as its workers open it: from a snapshot, where they are elsewhere."""
+    if options.broker is None:
+        return Shipped(options.spec)
+    shared_key()  # one that cannot be read is told before anything is trained
+    places = [options.runs, *([] if options.checkpoints is None else [Path(options.checkpoints)])]
+    return shipped(options.spec, leave_out=places)
+
+
+def executor_of(
+    local: Processes,
+    sent: Shipped,
+    options: TuneOptions,
+    config: StudyConfig,
+    folder: Path,
+    journal: str,
+    listen: Callable[[Mapping[str, Any]], None],
+) -> Executor:
+    """Who trains the study: the local workers, or those of the queue in their place."""
+    if options.broker is None:
+        return local
+    from automl.executors.celery import Queue  # as above
+
+    place = config.place or str(folder.absolute())
+    sent.publish(place)
+    queue = Queue(
+        options.broker,
+        study=key_of(config.name, journal),
+        spec=sent.spec,
+        place=place,
+        snapshot=sent.digest,
+        key=shared_key(),
+        card=config.card,
+        stall_seconds=local.stall_seconds,
+        deadline_seconds=local.deadline_seconds,
+        queues=options.queues,
+        needs=options.needs,
+        priority=options.priority,
+        workers=options.workers or 0,
+        lease_seconds=lease_seconds(),
+        listen=listen,
+    )
+    local.close()
+    return queue
+
+
+def key_of(name: str, journal: str) -> str:
+    """The study's name among all that share a server or a store."""
+    place = journal if "://" in journal else str(Path(journal).absolute())
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
