@@ -27,7 +27,5 @@ def test_what_is_enqueued_comes_next_and_numbers_leave_no_gap() -> None:
 
 def test_an_unknown_search_is_refused_with_its_nearest() -> None:
     assert checked_nas("pc-darts") == "pc-darts"
-    with pytest.raises(
-        StudyError, match="--nas dart: no such search; nearest: 'darts'; beta"
-    ):
+    with pytest.raises(StudyError, match="--nas dart: no such search; nearest: 'darts'; beta"):
         checked_nas("dart")
