@@ -139,7 +139,7 @@ def shoot(task: str, optimizer: str, data: Path, trials: int, seeds: int) -> dic
 
 
 def prepare_data(source: Path | None, tasks: list[str], folder: Path) -> None:
-    if source is None and tasks != ["digits"]:
+    if source is None and set(tasks) - {"digits"}:
         raise SystemExit("--data: the folder that holds the data sets (digits needs none)")
     if source is None:
         return

@@ -79,4 +79,5 @@ METHOD = Optimizer(
     looks=True,
     source="arXiv:1705.06693",
     when="networks of up to some ten thousand weights, losses without a useful gradient",
+    evidence="four short trainings: mean rank 34.0 of 34 (docs/methods.md)",
 )

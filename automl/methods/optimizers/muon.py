@@ -89,4 +89,5 @@ METHOD = Optimizer(
     reference="torch.optim.Muon",
     when="hidden matrices: transformers, residual networks, MLPs",
     source="arXiv:2502.16982",
+    evidence="four short trainings: mean rank 11.6 of 34 (docs/methods.md)",
 )
