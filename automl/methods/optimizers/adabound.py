@@ -59,5 +59,5 @@ METHOD = Optimizer(
     buffers=2,
     reference="pytorch_optimizer.AdaBound",
     source="arXiv:1902.09843",
-    evidence="four short trainings: mean rank 18.1 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 18.4 of 34 (docs/methods.md)",
 )

@@ -84,5 +84,5 @@ METHOD = Optimizer(
     reference="torch.optim.Adafactor",
     source="arXiv:1804.04235",
     when="memory is short",
-    evidence="four short trainings: mean rank 24.0 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 24.2 of 34 (docs/methods.md)",
 )

@@ -47,5 +47,5 @@ METHOD = Optimizer(
     source="jmlr.org/papers/v12/duchi11a",
     year=2011,
     when="sparse features, embeddings",
-    evidence="four short trainings: mean rank 27.2 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 27.5 of 34 (docs/methods.md)",
 )

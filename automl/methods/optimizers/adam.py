@@ -52,5 +52,5 @@ METHOD = Optimizer(
     reference="torch.optim.Adam",
     when="coupled decay wanted; else adamw",
     source="arXiv:1412.6980",
-    evidence="four short trainings: mean rank 15.4 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 15.6 of 34 (docs/methods.md)",
 )

@@ -59,5 +59,5 @@ METHOD = Optimizer(
     buffers=4,
     reference="pytorch_optimizer.Adan",
     source="arXiv:2208.06677",
-    evidence="four short trainings: mean rank 17.1 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 17.4 of 34 (docs/methods.md)",
 )

@@ -64,5 +64,5 @@ METHOD = Optimizer(
     buffers=2,
     reference="pytorch_optimizer.AdaNorm",
     source="arXiv:2210.06364",
-    evidence="four short trainings: mean rank 12.0 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 12.2 of 34 (docs/methods.md)",
 )

@@ -65,5 +65,5 @@ METHOD = Optimizer(
     reference="pytorch_optimizer.AdEMAMix",
     source="arXiv:2409.03137",
     when="long trainings of language models",
-    evidence="four short trainings: mean rank 19.9 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 20.1 of 34 (docs/methods.md)",
 )

@@ -69,5 +69,5 @@ METHOD = Optimizer(
     reference="",
     source="arXiv:2411.16085",
     when="in AdamW's place",
-    evidence="four short trainings: mean rank 12.1 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 12.4 of 34 (docs/methods.md)",
 )

@@ -103,5 +103,5 @@ METHOD = Optimizer(
     looks=True,
     source="arXiv:1806.03884",
     when="as K-FAC; where damping is hard to choose",
-    evidence="four short trainings: mean rank 7.8 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 8.0 of 34 (docs/methods.md)",
 )

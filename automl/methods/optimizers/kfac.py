@@ -96,5 +96,5 @@ METHOD = Optimizer(
     looks=True,
     source="arXiv:1503.05671",
     when="linear and convolutional layers of moderate size; few steps wanted",
-    evidence="four short trainings: mean rank 2.0 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 2.2 of 34 (docs/methods.md)",
 )

@@ -110,5 +110,5 @@ METHOD = Optimizer(
     source="arXiv:2602.21276",
     when="small networks, full or large batches, a training loss near 0 wanted",
     evidence="authors: training loss 1.3e-8 against SGD's 6e-4 on MNIST, test loss no better (not "
-    "rerun here); mean rank 32.2 of 34 (docs/methods.md)",
+    "rerun here); mean rank 32.5 of 34 (docs/methods.md)",
 )

@@ -76,6 +76,6 @@ METHOD = Optimizer(
     source="https://github.com/sun-umn/Deeplifting",
     year=2023,
     when="experiments only",
-    evidence="worse than plain Adam on Rastrigin's function, see above; mean rank 18.1 of 34 "
+    evidence="worse than plain Adam on Rastrigin's function, see above; mean rank 18.4 of 34 "
     "(docs/methods.md)",
 )

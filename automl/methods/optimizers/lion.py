@@ -44,5 +44,5 @@ METHOD = Optimizer(
     reference="pytorch_optimizer.Lion",
     when="large batches, half of AdamW's memory",
     source="arXiv:2302.06675",
-    evidence="four short trainings: mean rank 30.8 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 31.0 of 34 (docs/methods.md)",
 )

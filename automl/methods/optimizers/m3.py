@@ -95,5 +95,5 @@ METHOD = Optimizer(
     buffers=5,
     reference="",
     source="arXiv:2512.24695",
-    evidence="four short trainings: mean rank 5.4 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 5.6 of 34 (docs/methods.md)",
 )

@@ -82,5 +82,5 @@ METHOD = Optimizer(
     reference="pytorch_optimizer.Magma",
     source="arXiv:2602.15322",
     when="language models, in AdamW's place",
-    evidence="four short trainings: mean rank 20.2 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 20.5 of 34 (docs/methods.md)",
 )

@@ -58,5 +58,5 @@ METHOD = Optimizer(
     buffers=3,
     reference="pytorch_optimizer.MARS",
     source="arXiv:2411.10438",
-    evidence="four short trainings: mean rank 15.9 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 16.1 of 34 (docs/methods.md)",
 )

@@ -98,5 +98,5 @@ METHOD = Optimizer(
     buffers=2,
     reference="",
     source="arXiv:2602.17080",
-    evidence="four short trainings: mean rank 13.6 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 13.9 of 34 (docs/methods.md)",
 )

@@ -104,5 +104,5 @@ METHOD = Optimizer(
     buffers=2,
     reference="",
     source="arXiv:2602.17080",
-    evidence="four short trainings: mean rank 9.3 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 8.0 of 34 (docs/methods.md)",
 )

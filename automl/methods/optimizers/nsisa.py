@@ -87,5 +87,5 @@ METHOD = Optimizer(
     buffers=3,
     reference="",
     source="arXiv:2502.10784",
-    evidence="four short trainings: mean rank 6.0 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 6.2 of 34 (docs/methods.md)",
 )

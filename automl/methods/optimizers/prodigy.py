@@ -76,5 +76,5 @@ METHOD = Optimizer(
     reference="pytorch_optimizer.Prodigy",
     source="arXiv:2306.06101",
     when="no rate is known and no search is made",
-    evidence="four short trainings: mean rank 14.2 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 14.5 of 34 (docs/methods.md)",
 )

@@ -52,5 +52,5 @@ METHOD = Optimizer(
     year=2012,
     when="recurrent networks; published recipes",
     source="Hinton 2012, lecture 6.5",
-    evidence="four short trainings: mean rank 23.6 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 23.9 of 34 (docs/methods.md)",
 )

@@ -63,5 +63,5 @@ METHOD = Optimizer(
     reference="schedulefree.SGDScheduleFree",
     source="arXiv:2405.15682",
     when="the budget is unknown, or grows",
-    evidence="four short trainings: mean rank 18.6 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 18.9 of 34 (docs/methods.md)",
 )

@@ -49,5 +49,5 @@ METHOD = Optimizer(
     year=2013,
     when="convolutions, and a rate that can be tuned",
     source="proceedings.mlr.press/v28/sutskever13",
-    evidence="four short trainings: mean rank 16.2 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 16.5 of 34 (docs/methods.md)",
 )

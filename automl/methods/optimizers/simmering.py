@@ -107,5 +107,5 @@ METHOD = Optimizer(
     buffers=9,
     when="a prediction may cost eight times as much; small networks",
     source="arXiv:2410.19912",
-    evidence="four short trainings: mean rank 30.8 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 31.0 of 34 (docs/methods.md)",
 )

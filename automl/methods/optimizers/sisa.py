@@ -58,5 +58,5 @@ METHOD = Optimizer(
     buffers=2,
     reference="",
     source="arXiv:2502.10784",
-    evidence="four short trainings: mean rank 25.5 of 34 (docs/methods.md)",
+    evidence="four short trainings: mean rank 25.8 of 34 (docs/methods.md)",
 )

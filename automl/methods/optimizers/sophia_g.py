@@ -47,5 +47,5 @@ METHOD = Optimizer(
     source="arXiv:2305.14342",
     when="language models; as cheap as AdamW",
     evidence="authors: half of AdamW's steps on GPT-2 of 125M to 1.5B weights (not rerun here); "
-    "mean rank 22.8 of 34 (docs/methods.md)",
+    "mean rank 23.0 of 34 (docs/methods.md)",
 )

@@ -47,6 +47,6 @@ METHOD = Optimizer(
     looks=True,
     source="arXiv:2305.14342",
     when="curvature wanted of a loss that has no labels to draw",
-    evidence="authors: behind Sophia-G on GPT-2, ahead of AdamW (not rerun here); mean rank 24.0 "
+    evidence="authors: behind Sophia-G on GPT-2, ahead of AdamW (not rerun here); mean rank 24.2 "
     "of 34 (docs/methods.md)",
 )
