@@ -1,13 +1,13 @@
 """What a trial costs when training costs nothing: suggest, dispatch, report, journal, decide.
 
-    python benchmarks/overhead.py [--trials 100 1000 10000] [--ray] [--queue 1 2]
+    python benchmarks/overhead.py [--trials 100 1000 10000] [--ray]
 
 The trial is a function that reports one number. `automl` runs it through a real worker process
 and a durable SQLite journal; every CPU second of driver and worker counts. Beside it, in the same
 run: Optuna's own loop in one process, the objective called directly, in memory, on SQLite and on
 its journal file, with the same ten parameters and the random sampler; TPE is shown for its own
 cost. The figure is the slope between a quarter of the trials and all of them, so that start-up
-does not count; it is CPU milliseconds per trial.
+does not count; it is CPU milliseconds per trial. Through Celery workers: overhead_queue.py.
 """
 
 from __future__ import annotations
@@ -67,56 +67,6 @@ def automl_slope(trials: int, strategy: str, folder: Path) -> float:
     run(prepared, listen=listen)
     prepared.close()
     return (marks[1] - marks[0]) / (trials - trials // 4) * 1e3
-
-
-def queue_slope(trials: int, workers: int, folder: Path) -> tuple[float, float]:
-    """CPU ms per trial of driver, Celery workers and Redis, and trials per second."""
-    import subprocess
-    import sys
-
-    import psutil
-
-    from automl.executors.celery import living
-    from automl.executors.valkey import Server
-
-    (folder / "noop.py").write_text(TASK)
-    place = folder / f"queue{workers}-{trials}"
-    server = Server(place / "redis")
-    crew = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from automl.cli.app import main; sys.exit(main())",
-         "worker", "start", "--broker", server.url, "--slots", str(workers),
-         "--logs", str(place / "logs")], stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while len(living(server.url)) < workers:
-            time.sleep(0.2)
-        options = TuneOptions(
-            TaskSpec(str(folder / "noop.py")), (f"{trials}trials",), "random", seeds=1,
-            name="queue", workers=2 * workers, runs=place / "runs", broker=server.url,
-        )  # fmt: skip
-        prepared = prepare(options)
-        marks: list[tuple[float, float]] = []
-
-        def spent() -> float:
-            top = psutil.Process(crew.pid)
-            all_ = [top, *top.children(recursive=True), psutil.Process(server.process.pid)]
-            times = [p.cpu_times() for p in all_]
-            return cpu_seconds() + float(sum(t.user + t.system for t in times))
-
-        def listen(event: Any) -> None:
-            quarter = event["kind"] == "report" and event["report"]["trial"] == trials // 4
-            if quarter or event["kind"] == "judge":
-                marks.append((spent(), time.perf_counter()))
-
-        run(prepared, listen=listen)
-        prepared.close()
-    finally:
-        crew.terminate()
-        crew.wait()
-        server.stop()
-    (cpu, began), (later, ended) = marks[:2]
-    counted = trials - trials // 4
-    return (later - cpu) / counted * 1e3, counted / (ended - began)
 
 
 def optuna_slope(trials: int, storage: str, sampler: str, folder: Path) -> float:
@@ -184,16 +134,7 @@ def main() -> None:
     parser.add_argument("--slow-limit", type=int, default=1000,
                         help="Optuna's storages and TPE run up to this many trials")  # fmt: skip
     parser.add_argument("--ray", action="store_true", help="also Ray Tune, which must be installed")
-    parser.add_argument("--queue", type=int, nargs="*", default=[], metavar="WORKERS",
-                        help="only Celery, with so many workers")  # fmt: skip
     args = parser.parse_args()
-    for workers in args.queue:
-        with tempfile.TemporaryDirectory() as scratch:
-            for n in args.trials:
-                cpu, rate = queue_slope(n, workers, Path(scratch))
-                print(f"Celery, {workers} workers, {n} trials: {cpu:.2f} ms CPU, {rate:.0f}/s")
-    if args.queue:
-        return
     print(f"{'CPU ms per no-op trial':34}" + "".join(f"{n:>10}" for n in args.trials))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
