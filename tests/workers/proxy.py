@@ -61,7 +61,7 @@ class Proxy:
             for key, events in self._selector.select(_LOOK_SECONDS):
                 if key.fileobj is self._door:
                     self._accept()
-                elif key.fileobj in self._selector.get_map():
+                elif key.data.line.fileno() >= 0:  # not closed with its other end just now
                     self._forward(key.data, events)
 
     def _accept(self) -> None:
