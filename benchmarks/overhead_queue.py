@@ -182,7 +182,10 @@ def ray(trials: int, python: str) -> Cost:
     )
     if done.returncode:
         raise SystemExit(f"{python}: {(done.stderr.strip().splitlines() or ['no ray'])[-1]}")
-    return Cost(*json.loads(done.stdout.strip().splitlines()[-1]))
+    cost = Cost(*json.loads(done.stdout.strip().splitlines()[-1]))
+    if min(cost) <= 0:
+        raise SystemExit(f"Ray's start took longer than {trials} trials: give more --ray-trials")
+    return cost
 
 
 def main() -> None:
@@ -191,7 +194,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[400])
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the median is shown, too")
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has Ray Tune")
-    parser.add_argument("--ray-trials", type=int, default=40)
+    parser.add_argument("--ray-trials", type=int, default=400)
     parser.add_argument("--alone", action="store_true", help="without the peers")
     args = parser.parse_args()
     rows: dict[str, list[Cost]] = {}
