@@ -45,6 +45,7 @@ COMMANDS = {
     "report": Entry("Look", "studies:report", "Write the report of a study, one HTML page."),
     "explain": Entry("Look", "insight:explain", "Explain what a study found."),
     "compare": Entry("Look", "insight:compare", "Set studies of one task beside each other."),
+    "arch": Entry("Look", "arch:app", "Show the architecture that a study found."),
     "ui": Entry("Look", "ui:ui", "Open all trials in MLflow's web pages."),
     "cite": Entry("Look", "cite:cite", "Print the papers behind the best recipe of a study."),
     "methods": Entry("Know", "methods:methods", "List the methods, or explain one."),

@@ -5,6 +5,7 @@
     train_best.py      a script that trains it without automl   train_script.py
     report.html        the study on one page                    page.py
     trials.csv, trials.parquet
+    arch.svg           what a supernet found                    architecture.py
 
 Each file is whole or absent: written beside its place, then renamed. What a study cannot give yet
 (no finished trial, no checkpoint) is left out, and an older one of the name is removed.
@@ -22,7 +23,7 @@ from typing import Any
 
 from automl.checkpoints import TENSORS, Store
 from automl.errors import StudyError
-from automl.reports import page, recipe_file, tables, train_script
+from automl.reports import architecture, page, recipe_file, tables, train_script
 from automl.study.state import State
 
 _PREFIX = "model/"
@@ -43,18 +44,16 @@ def write_all(state: State, folder: str | Path) -> list[Path]:
         "report.html": lambda: page.render(state).encode() if state.config else None,
         "trials.csv": lambda: _csv(state),
         "trials.parquet": lambda: _parquet(state),
+        architecture.FILE: lambda: architecture.picture(state).encode() or None,
     }
     written = []
     for name, make in makers.items():
         content = make()
-        try:
-            if content is None:
-                (place / name).unlink(missing_ok=True)
-            else:
-                _write(place / name, content)
-                written.append(place / name)
-        except OSError as error:
-            raise StudyError(f"cannot write {place / name}: {error.strerror}") from None
+        if content is None:
+            _remove(place / name)
+        else:
+            write_file(place / name, content)
+            written.append(place / name)
     return written
 
 
@@ -143,6 +142,25 @@ def _column(values: list[Any]) -> list[Any]:
     if kinds <= {int, float} or len(kinds) <= 1:
         return values
     return [None if v is None else str(v) for v in values]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whole or not at all.
+
+    Raises:
+        StudyError: it cannot be written.
+    """
+    try:
+        _write(path, content)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,7 +12,8 @@ from importlib import metadata, resources
 from typing import Any
 
 from automl.records import Status
-from automl.reports import importance, plots, tables
+from automl.reports import architecture, importance, plots, tables
+from automl.reports.derived import derived, found_words, score_words
 from automl.reports.numerals import Scale, counted, duration, short
 from automl.space.tree import Space, describe
 from automl.study.comparison import LEVEL
@@ -60,6 +61,7 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
         "recipe": _recipe(state),
         "changes": tables.change_rows(verdict),
         "pictures": {
+            "architecture": architecture.picture(state),
             "comparison": plots.comparison(state),
             "gains": plots.gains(state),
             "history": plots.history(state),
@@ -78,6 +80,7 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
              " and ".join(f"{n} = {'|'.join(map(str, v))}" for n, v in d.when))
             for d in Space.from_json(config.card.space)
         ],
+        "derived": _derived(state),
         "written": _moment(state.updated),
     }  # fmt: skip
 
@@ -213,6 +216,14 @@ def _measured(state: State, config: StudyConfig, verdict: Verdict) -> list[tuple
     if config.pool is not None:
         rows.insert(5, ("Prescreening", trust_words(state)))
     return rows
+
+
+def _derived(state: State) -> list[str]:
+    """What a supernet found, in words; [] while there is nothing."""
+    trial = state.supernet()
+    if trial is None or trial.found is None:
+        return []
+    return [f"{trial.label}: {found_words(state, trial)}", *score_words(state, derived(state))]
 
 
 def _versions() -> list[str]:

@@ -42,6 +42,7 @@ _ARTIFACTS = (
     "best.safetensors",
     "train_best.py",
     "trials.csv",
+    "arch.svg",
     "plots",
     "*.png",
 )

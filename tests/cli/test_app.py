@@ -48,6 +48,8 @@ FLAGS = {
     "report": "--help --journal --open --runs",
     "explain": "--help --journal --runs",
     "compare": "--help --journal --runs",
+    "arch": "--help",
+    "arch show": "--help --journal --runs",
     "ui": "--help --port --runs",
     "cite": "--bibtex --help --journal --runs",
     "methods": "--help",
@@ -97,7 +99,7 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
     groups.pop("Options")
     assert groups == {
         "Search": ["tune", "resume", "pause", "stop", "attach", "transfer", "train"],
-        "Look": ["ls", "show", "best", "report", "explain", "compare", "ui", "cite"],
+        "Look": ["ls", "show", "best", "report", "explain", "compare", "arch", "ui", "cite"],
         "Know": ["methods", "strategies", "space", "lr-find", "bench", "doctor"],
         "Scale": ["worker", "driver", "up", "down"],
         "Keep": ["export", "rm"],
