@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl.records import FAILURES, Status
+from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
 from automl.study.prescreening import trust_words
@@ -116,6 +117,8 @@ class PlainLines:
             if self._failures[trial.status] == 1:
                 why = f": {trial.message}" if trial.message else ""
                 self._earned(f"{who}: {trial.status}{why}")
+        if trial.found is not None:
+            self._line(f"{who}: {found_words(state, trial)}")
         best = state.incumbent()
         if best is not None and best is not before:
             told = f"{who}: {self._scale.value(best.last(state.metric))}{self._gain(best)}"

@@ -17,6 +17,7 @@ from rich.console import Console, ConsoleOptions, OverflowMethod
 from rich.text import Text
 
 from automl.records import FAILURES, Status
+from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted
 from automl.reports.tables import recipe_title
 from automl.study.budget import Budget
@@ -104,6 +105,8 @@ class Screen:
             self._failures[trial.status] += 1
             why = f": {trial.message}" if trial.message else ""
             self._recent.append(f"{who}: {trial.status}{why}")
+        elif trial.found is not None:
+            self._recent.append(f"{who}: {found_words(state, trial)}")
         elif trial.status == Status.DONE:
             self._recent.append(f"{who} ended with {value}")
         elif trial.status == "waiting":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from automl.recipe import Recipe
 from automl.records import Report, Segment, Status
 from automl.reports import page
 from automl.reports.architecture import picture
 from automl.study.journal import Journal
-from automl.study.state import replay
+from automl.study.state import State, replay
 
 from .made_up_study import config, events
 
 Main = Callable[[list[str]], int]
 Out = pytest.CaptureFixture[str]
 Event = dict[str, Any]
+
+# Installed under a name that mypy cannot follow to its folder.
+PlainLines: Any = importlib.import_module("automl.cli.plain").PlainLines
+Screen: Any = importlib.import_module("automl.cli.render").Screen
 
 EDGES = ("normal_02", "normal_12", "normal_03", "normal_13", "normal_23")
 CHOSEN = dict(zip(EDGES, ("skip", "sep3", "none", "sep3", "avgpool"), strict=True))
@@ -150,3 +157,16 @@ def test_where_there_is_no_cell_one_line_says_why(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_lines_and_screen_tell_of_the_supernet_when_it_ends() -> None:
+    lines: list[str] = []
+    out = io.StringIO()
+    plain, screen = PlainLines(State(), lines.append), Screen(State())
+    for event in _story(FOUND):
+        plain.update(event)
+        screen.update(event)
+    Console(file=out, width=120, height=40).print(screen)
+    said = "trial 3 (supernet darts): 20 s, 2.0 full trainings; derived 2 sep3, 1 skip"
+    assert len([line for line in lines if line.startswith(said)]) == 1
+    assert said in out.getvalue()
