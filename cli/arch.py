@@ -28,7 +28,7 @@ def _group() -> None:
 
 @app.command()
 def show(name: StudyName, runs: Runs = Path("runs"), journal: JournalUrl = None) -> None:
-    """Show the cell that `automl tune --nas` derived, and how it came to it.
+    """Show the cell that a search derived, and how it came to it.
 
     As text, and as a picture in the study's folder, arch.svg.
     """

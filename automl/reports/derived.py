@@ -39,10 +39,10 @@ class Derived:
     edges: tuple[Edge, ...]
     chosen: tuple[Mapping[str, str], ...]  # by edge the operation, an architecture each
     weights: tuple[Mapping[str, Mapping[str, float]], ...]  # edge -> candidate -> in its mixture
-    scores: tuple[float, ...]
+    scores: tuple[float, ...]  # the metric, as are before and after
     sharpness: tuple[float | None, ...]  # None: not watched
     collapsed: int | None  # the epoch to which a search that collapsed went back
-    before: float | None  # the supernet's score, all candidates mixed
+    before: float | None  # the supernet, all candidates mixed
     after: float | None  # with one operation an edge, weights as they were
 
     def skip_weight(self) -> list[float]:
@@ -69,6 +69,9 @@ def derived(state: State) -> Derived:
         raise StudyError(f"study '{name}': {_why_not(trial)}")
     found = trial.found
     chosen = tuple(found["edges"])
+    # A supernet's score is the metric with the sign that makes higher better.
+    sign = 1.0 if state.config.card.direction == "maximize" else -1.0
+    before, after = found["before"], found["after"]
     return Derived(
         trial,
         found["nas"],
@@ -76,11 +79,11 @@ def derived(state: State) -> Derived:
         tuple(edges_of(list(chosen[0]))),
         chosen,
         tuple(found["weights"]),
-        tuple(found["scores"]),
+        tuple(sign * score for score in found["scores"]),
         tuple(found["sharpness"]),
         found["collapsed"],
-        found["before"],
-        found["after"],
+        None if before is None else sign * before,
+        None if after is None else sign * after,
     )
 
 

@@ -18,6 +18,7 @@ from automl.recipe import Recipe
 from automl.records import Report, Segment, Status
 from automl.reports import page
 from automl.reports.architecture import picture
+from automl.reports.derived import derived, score_words
 from automl.study.journal import Journal
 from automl.study.state import State, replay
 
@@ -139,6 +140,16 @@ def test_cells_without_a_search_have_neither_weights_nor_scores(main: Main, caps
     assert "skips: 1, 1 of 5 edges" in out
     assert "WEIGHT" not in out
     assert Path("runs/drawn/arch.svg").read_text().count("derived normal cell") == 2
+
+
+def test_a_metric_to_minimize_keeps_its_sign() -> None:
+    story = _story({**FOUND, "scores": [-4.9, -4.5, -4.4], "before": -4.4, "after": -4.5})
+    story[0]["config"]["card"] |= {"direction": "minimize", "metric": "bits_per_char"}
+    state = replay(story)
+    found = derived(state)
+    assert (found.scores, found.before, found.after) == ((4.9, 4.5, 4.4), 4.4, 4.5)
+    said = "supernet's bits per char: 4.4 with all candidates mixed, 4.5 cut down to the cell"
+    assert score_words(state, found)[0] == said
 
 
 @pytest.mark.parametrize(
