@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
+from .stopping import noticed
+
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
@@ -143,9 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = typer.main.get_command(app).main(
-            args=given or ["--help"], prog_name="automl", standalone_mode=False
-        )
+        with noticed():
+            code = typer.main.get_command(app).main(
+                args=given or ["--help"], prog_name="automl", standalone_mode=False
+            )
         sys.stdout.flush()
     except TyperException as error:
         return _say(_usage(error), 2)

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _NOTES = {
     1: "stopping: running trials save themselves ... (again: stop at once)",
     2: "stopping at once",
 }
+
+
+_early = 0  # Ctrl-Cs since the command began
+
+
+@contextlib.contextmanager
+def noticed() -> Iterator[None]:
+    """Remember a Ctrl-C for the study that is about to run.
+
+    Python drops one that arrives within a callback, of which an import has many.
+    """
+    global _early
+    _early, before = 0, signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # whoever started us wants none, or has an own
+        yield
+        return
+    signal.signal(signal.SIGINT, _notice)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _notice(signum: int, frame: FrameType | None) -> None:
+    global _early
+    _early += 1
+    raise KeyboardInterrupt
 
 
 class Stopping:
@@ -40,6 +68,8 @@ class Stopping:
         self._say(_NOTES[self._count])
 
     def __enter__(self) -> Stopping:
+        if _early:
+            raise KeyboardInterrupt
         self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 

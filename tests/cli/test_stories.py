@@ -149,6 +149,30 @@ def test_two_signals_stop_at_once(place: Path) -> None:
     assert "Traceback" not in out.read_text()
 
 
+def test_a_ctrl_c_that_python_drops_is_not_forgotten(place: Path) -> None:
+    # One that comes within a callback is printed and dropped: here, when the library is loaded.
+    (place / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'automl.study.preparing':\n"
+        "            sys.meta_path.remove(self)\n"
+        "            class Dropped:\n"
+        "                def __del__(self):\n"
+        "                    signal.raise_signal(signal.SIGINT)\n"
+        "            Dropped()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [AUTOML, *TINY], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert "KeyboardInterrupt" in done.stderr  # it was dropped
+    assert done.returncode == 1 and done.stderr.endswith("automl: stopped\n")
+    assert not list((place / "runs").glob("*/journal.db"))
+
+
 def test_ctrl_c_before_anything_runs_leaves_nothing(place: Path) -> None:
     process = subprocess.Popen([AUTOML, *TINY], stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)

@@ -57,8 +57,7 @@ class NevergradSampler:
         lack = missing()
         if lack:
             raise StrategyError(lack)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _Luck(seed).own():  # the first import draws, too
             import nevergrad  # late: as slow to import as torch
 
         registry = nevergrad.optimizers.registry
