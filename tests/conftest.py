@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,10 @@ from automl.executors.valkey import Server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+# Started in the background, we ignore Ctrl-C, and so would every process that we start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A property must hold on a busy machine, too: nothing here is judged by the clock.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
