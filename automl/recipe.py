@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +24,8 @@ _OWN_METHODS = (
 )
 _OWN_NUMBERS = ("gradient", "loss")
 
+Changes = tuple[tuple[int, Mapping[str, Value]], ...]  # (from this step on, these values)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -31,7 +33,9 @@ class Recipe:
 
     `point` holds the active names of a space (`optimizer`, `optimizer.lion.lr` ...), `steps` the
     length of the whole training in study steps (one study step sees as many samples as one
-    optimizer step at the task's reference batch size), never that of a segment.
+    optimizer step at the task's reference batch size), never that of a segment. `changes` are
+    values that take over while it trains, (step, {name: value}) each, the steps rising: numbers
+    of a line of descent that population based training has found.
 
     >>> recipe = Recipe({"optimizer": "sgd", "optimizer.sgd.lr": 0.1}, steps=100)
     >>> recipe.stage("optimizer")
@@ -43,14 +47,53 @@ class Recipe:
     point: Mapping[str, Value]
     steps: int
     seed: int = 0
+    changes: Changes = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise RecipeError(f"a recipe of {self.steps} steps trains nothing; at least 1")
         object.__setattr__(self, "point", MappingProxyType(dict(self.point)))
+        changes = tuple((step, MappingProxyType(dict(values))) for step, values in self.changes)
+        object.__setattr__(self, "changes", changes)
+        before = 0
+        for step, values in changes:
+            if not before < step < self.steps:
+                raise RecipeError(
+                    f"a change from step {step} on: steps must rise, between {before} and {self.steps}"
+                )
+            for name, value in values.items():
+                if name not in self.point:
+                    raise RecipeError(f"a change from step {step} on: the point has no '{name}'")
+                if not changeable(name, self.point[name]) or not changeable(name, value):
+                    raise RecipeError(f"'{name}' cannot change while a network trains")
+            before = step
 
     def __hash__(self) -> int:
         return hash(self.key)
+
+    def at(self, step: int) -> Recipe:
+        """What trains from `step` on, until the next change: the values in force, and no changes.
+
+        >>> sgd = Recipe({"optimizer": "sgd", "optimizer.sgd.lr": 0.1}, steps=100)
+        >>> sgd.changed(50, {"optimizer.sgd.lr": 0.02}).at(60).point["optimizer.sgd.lr"]
+        0.02
+        """
+        if not self.changes:
+            return self
+        point = dict(self.point)
+        for start, values in self.changes:
+            if start <= step:
+                point |= values
+        return replace(self, point=point, changes=())
+
+    def changed(self, step: int, values: Mapping[str, Value]) -> Recipe:
+        """The same up to `step`, and these values from there on.
+
+        Raises:
+            RecipeError: the step lies outside the training, or a name cannot change in it.
+        """
+        before = tuple((at, old) for at, old in self.changes if at < step)
+        return replace(self, changes=(*before, (step, values)))
 
     def stage(self, key: str) -> list[tuple[str, dict[str, Value]]]:
         """Methods that fill the stage `key`, in order, each with its own hyperparameters.
@@ -91,12 +134,15 @@ class Recipe:
         return {n: v for n, v in self.point.items() if not _free(n, v)}
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data = {
             "version": VERSION,
             "point": dict(self.point),
             "steps": self.steps,
             "seed": self.seed,
         }
+        if self.changes:  # left out where there are none: keys of such recipes stay what they were
+            data["changes"] = [[step, dict(values)] for step, values in self.changes]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -110,9 +156,26 @@ class Recipe:
                 f"a recipe of version {data.get('version')}; this automl reads {VERSION}"
             )
         try:
-            return cls(point=dict(data["point"]), steps=int(data["steps"]), seed=int(data["seed"]))
+            return cls(
+                point=dict(data["point"]),
+                steps=int(data["steps"]),
+                seed=int(data["seed"]),
+                changes=tuple((int(step), values) for step, values in data.get("changes", ())),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise RecipeError(f"not a recipe: {error}") from None
+
+
+def changeable(name: str, value: Value) -> bool:
+    """Whether a number may change while the network trains: it makes no code, shape or state.
+
+    Whole numbers are counts and periods, which state is kept by; a parametrization acts once.
+
+    >>> changeable("optimizer.adamw.lr", 1e-3), changeable("model.width", 64.0)
+    (True, False)
+    """
+    stage = name.partition(".")[0]
+    return isinstance(value, float) and stage != "parametrization" and _free(name, value)
 
 
 def _free(name: str, value: Value) -> bool:

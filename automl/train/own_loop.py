@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from automl.checkpoints import META, Store
-from automl.errors import CheckpointError, TaskError
+from automl.errors import CheckpointError, RecipeError, TaskError
 from automl.folders import leads_out
 from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.space.ranges import Value
@@ -42,7 +42,7 @@ class TrialHandle:
         checkpoint: Callable[[], Path],
         hear: Callable[[int, dict[str, float]], None],
     ) -> None:
-        self.recipe: Mapping[str, Value] = MappingProxyType(dict(segment.recipe.point))
+        self.recipe: Mapping[str, Value] = MappingProxyType(dict(segment.recipe.at(start).point))
         self.seed = segment.recipe.seed % 2**31
         self.start, self.stop, self.steps = start, segment.stop, segment.recipe.steps
         self._make = checkpoint
@@ -120,12 +120,15 @@ def run_loop(
 
     Raises:
         TaskError: the loop ended without reporting the metric.
+        RecipeError: the recipe's values change inside the segment.
         CheckpointError: what it is to go on from reaches out of its folder.
     """
     card = task.card
     known = _known(segment, store)
     if known is not None:
         return known
+    if any(segment.start < at < segment.stop for at, _ in segment.recipe.changes):
+        raise RecipeError("a loop of your own takes its values once; this recipe changes them")
     parent = segment.parent or (segment.trial, segment.start)
     source = store.folder(*parent) / _FOLDER if segment.start > 0 else Path()
     goes_on = segment.start > 0 and card.resumable and source.is_dir()

@@ -145,8 +145,11 @@ class Walk:
             return
         program.begin(program.updates_at(self._stop))
         cpu = program.device.type == "cpu"
+        turns = {at for m in self.members for at, _ in m.segment.recipe.changes if at > self._at}
         for step in range(self._at + 1, self._stop + 1):
             self._heed()
+            if step - 1 in turns and self.members:
+                program = self._turned()
             for update in range(program.updates, program.updates_at(step)):
                 if not self.members:
                     return
@@ -167,13 +170,24 @@ class Walk:
                 self._measure_test(judged)
         self._end(range(len(self.members)), Status.DONE)
 
+    def _turned(self) -> Program:
+        """The program under the values that take over here, with the state of the one before."""
+        before = self._program
+        self._program = after = self._made()
+        for row in self.places:
+            after.packed.modules[row].load_state_dict(before.packed.state(row))
+            state = before.state(row)
+            after.load(row, state, updates=before.updates, counted=before.counted)
+        after.begin(after.updates_at(self._stop))
+        return after
+
     def _made(self) -> Program:
-        recipes = [m.segment.recipe for m in self.members]
+        recipes = [m.segment.recipe.at(self._at) for m in self.members]
         if self._size == 1:
             return Program(self._task, recipes)
         slots = [recipes[0]] * self._size
-        for m in self.members:
-            slots[m.row] = m.segment.recipe
+        for m, recipe in zip(self.members, recipes, strict=True):
+            slots[m.row] = recipe
         return Program(self._task, slots, engine="traced")
 
     def _load(self) -> None:
@@ -195,8 +209,10 @@ class Walk:
                 first = (n for n in frozen if n.startswith("members.0."))
                 frozen = {n.removeprefix("members.0."): frozen[n] for n in first}
             self._program.packed.modules[m.row].load_state_dict(frozen)
-            # Another trial's patience is its own: a fork begins to count anew.
-            if m.patience and meta.get("patience") and source[0] == m.segment.trial:
+            # Another trial's patience is its own: a fork begins to count anew, unless it carries
+            # the line on that its parent began.
+            own = source[0] == m.segment.trial or m.segment.recipe.changes
+            if m.patience and meta.get("patience") and own:
                 m.patience.load(tensors, meta["patience"])
                 if m.patience.over:  # its training ended before this step: nothing goes on from it
                     continue
