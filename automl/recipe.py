@@ -59,7 +59,7 @@ class Recipe:
         for step, values in changes:
             if not before < step < self.steps:
                 raise RecipeError(
-                    f"a change from step {step} on: steps must rise, between {before} and {self.steps}"
+                    f"a change from step {step} on: steps must rise, from {before} to {self.steps}"
                 )
             for name, value in values.items():
                 if name not in self.point:
@@ -94,6 +94,20 @@ class Recipe:
         """
         before = tuple((at, old) for at, old in self.changes if at < step)
         return replace(self, changes=(*before, (step, values)))
+
+    def lasting(self, steps: int) -> Recipe:
+        """The same over another number of steps: changes fall at the same shares of them.
+
+        >>> recipe = Recipe({"loss.x.a": 0.1}, steps=100, changes=((50, {"loss.x.a": 0.2}),))
+        >>> recipe.lasting(10).changes[0][0]
+        5
+        """
+        changes: dict[int, dict[str, Value]] = {}
+        for at, values in self.changes:
+            step = round(at * steps / self.steps)
+            if 0 < step < steps:
+                changes.setdefault(step, {}).update(values)
+        return replace(self, steps=steps, changes=tuple(changes.items()))
 
     def stage(self, key: str) -> list[tuple[str, dict[str, Value]]]:
         """Methods that fill the stage `key`, in order, each with its own hyperparameters.

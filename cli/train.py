@@ -54,7 +54,6 @@ def _train(
     from automl.checkpoints import TENSORS, Store
     from automl.errors import CheckpointError, TaskError
     from automl.executors.processes import Processes
-    from automl.recipe import Recipe
     from automl.records import Pack, Progress, Report, Segment, Status
     from automl.reports.export import without_training_state
     from automl.reports.numerals import Scale, duration, short
@@ -73,9 +72,8 @@ def _train(
         try:
             card = executor.card
             steps = found.recipe.steps if task is None else card.steps
-            recipe = Recipe(
-                found.recipe.point, steps=steps, seed=found.recipe.seed if seed is None else seed
-            )
+            recipe = found.recipe.lasting(steps)
+            recipe = recipe if seed is None else replace(recipe, seed=seed)
             scale = Scale(card.metric)
             typer.echo(f"{card.name}: {card.about}; {steps} steps on {card.device}")
             executor.submit(

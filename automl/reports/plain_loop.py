@@ -359,6 +359,31 @@ class Patience:
         self.trainer.model.eval()
 
 
+def change(
+    trainer: Trainer, values: Mapping[str, Mapping[str, float]], model: nn.Module | None = None
+) -> None:
+    """Let other values take over: {"optimizer": {"lr": 0.01}, "batch.1": {"alpha": 0.3}}.
+
+    `model`: the same network with other rates of dropout; it goes on with the weights.
+    """
+    for place, numbers in values.items():
+        key, _, number = place.partition(".")
+        at: Any = getattr(trainer, key + ("es" if key == "batch" else "s") if number else key)
+        stage = at[int(number)] if number else at
+        stage.values = {**stage.values, **numbers}
+        for name, value in numbers.items():
+            stage.hyper[name].fill_(value)
+    if model is None:
+        return
+    model = model.to(trainer.device)
+    model.load_state_dict(trainer.model.state_dict())
+    parameters = dict(model.named_parameters())
+    for slot in trainer.layout.slots:
+        parameters[slot.name].data = trainer.layout.view(trainer.w, slot)[0]
+        parameters[slot.name].grad = trainer.layout.view(trainer.g, slot)[0]
+    trainer.model = model
+
+
 def take(split: Split, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Samples `index` [b] of a split on the device: x [b, ...], y [b, ...]."""
     if split.x is not None and split.y is not None:

@@ -11,6 +11,10 @@ seed = 424242
 optimizer = "muon"              a method a stage, then its hyperparameters
 "optimizer.muon.lr" = 0.0065
 
+[[recipe.changes]]              values that take over while it trains; none in most recipes
+from = 180                      from this study step on
+"optimizer.muon.lr" = 0.0021
+
 [score]                         what was measured; not read back into a training
 """
 
@@ -87,6 +91,13 @@ def write_text(file: RecipeFile) -> str:
         # TOML has no null; an empty list is the value that no range holds.
         point[name] = [] if value is None else value
     recipe["point"] = point
+    if file.recipe.changes:
+        recipe["changes"] = tomlkit.aot()
+    for step, values in file.recipe.changes:
+        change = tomlkit.table()
+        change["from"] = step
+        change.update(values)
+        recipe["changes"].append(change)
     document["recipe"] = recipe
     if file.score:
         score = tomlkit.table()
@@ -119,9 +130,14 @@ def read_recipe(path: str | Path) -> RecipeFile:
         raise RecipeError(f"{place.name}, task.source is missing; write e.g. source = 'digits'")
     steps, seed = _whole(recipe, "steps", place, low=1), _whole(recipe, "seed", place, low=0)
     values = {name: _value(name, value, place) for name, value in point.items()}
+    changes = tuple(_change(change, place) for change in _changes(recipe, place))
     spec = TaskSpec(**{**task, "sets": tuple(task.get("sets", ()))})
     score = data.get("score")
-    return RecipeFile(spec, Recipe(values, steps, seed), score if isinstance(score, dict) else {})
+    try:
+        found = Recipe(values, steps, seed, changes)
+    except RecipeError as error:
+        raise RecipeError(f"{place.name}, recipe.changes: {error}") from None
+    return RecipeFile(spec, found, score if isinstance(score, dict) else {})
 
 
 def _table(data: Mapping[str, Any], name: str, place: Path, *, within: str = "") -> dict[str, Any]:
@@ -131,11 +147,25 @@ def _table(data: Mapping[str, Any], name: str, place: Path, *, within: str = "")
     return found
 
 
-def _whole(data: Mapping[str, Any], name: str, place: Path, *, low: int) -> int:
+def _changes(recipe: Mapping[str, Any], place: Path) -> list[dict[str, Any]]:
+    found = recipe.get("changes", [])
+    if not isinstance(found, list) or not all(isinstance(change, dict) for change in found):
+        raise RecipeError(f"{place.name}, recipe.changes: write [[recipe.changes]] for each change")
+    return found
+
+
+def _change(change: Mapping[str, Any], place: Path) -> tuple[int, dict[str, Value]]:
+    step = _whole(change, "from", place, low=1, within="changes.")
+    return step, {n: _value(n, v, place) for n, v in change.items() if n != "from"}
+
+
+def _whole(data: Mapping[str, Any], name: str, place: Path, *, low: int, within: str = "") -> int:
     value = data.get(name, 0 if name == "seed" else None)
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         found = "is missing" if value is None else f"= {value}"
-        raise RecipeError(f"{place.name}, recipe.{name} {found}; a whole number from {low} on")
+        raise RecipeError(
+            f"{place.name}, recipe.{within}{name} {found}; a whole number from {low} on"
+        )
     return value
 
 

@@ -20,6 +20,7 @@ from automl.records import TaskCard
 from automl.registry import FAMILIES
 from automl.reports.numerals import Scale
 from automl.reports.recipe_file import RecipeFile
+from automl.reports.script_changes import changes_of, models_of
 from automl.reports.sources import Bundle, Root, bundle, header, root_of
 from automl.space.ranges import Value
 
@@ -138,16 +139,19 @@ def _script(file: RecipeFile, card: TaskCard) -> str:
     stages = _stages(file.recipe)
     scales = _scales(file)
     patience = file.recipe.point.get("patience")
+    changes = changes_of(file.recipe, card)
     loop = ["Stage", "Trainer", *(["Patience"] if patience else [])]
+    loop += ["change"] if changes else []
     found = bundle([*part.roots, *stages.roots, *((_LOOP, name) for name in loop)])
     found.imports |= {"import sys", "import torch"}
     top = ["from __future__ import annotations\n", *found.import_lines()]
     sections = [_docstring(file, card) + "\n\n" + "\n".join(top) + "\n"
-                + _constants(file.recipe, card) + scales]  # fmt: skip
+                + _constants(file.recipe, card) + changes + scales]  # fmt: skip
     sections += list(_sources(found, stages))
     if part.setup:
         sections.append(part.setup)
-    sections.append(_main(part, stages, card, scaled=bool(scales), patience=patience))
+    sections.append(_main(part, stages, card, scaled=bool(scales), patience=patience,
+                          models=models_of(file, card) if changes else None))  # fmt: skip
     return "\n\n\n".join(s.strip("\n") for s in sections if s.strip()) + "\n"
 
 
@@ -353,7 +357,17 @@ def _commented(text: str) -> list[str]:
     return [f"# {line}".rstrip() for line in text.splitlines()]
 
 
-def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool, patience: Value) -> str:
+def _main(
+    part: Part,
+    stages: _Stages,
+    card: TaskCard,
+    *,
+    scaled: bool,
+    patience: Value,
+    models: Mapping[int, str] | None,
+) -> str:
+    """The script's last part. models: see `models_of`; None where nothing changes."""
+
     def one(key: str) -> str:
         return textwrap.indent(stages.code[key][0], " " * 8).lstrip()
 
@@ -366,10 +380,17 @@ def _main(part: Part, stages: _Stages, card: TaskCard, *, scaled: bool, patience
     loss = one("loss") if "loss" in stages.code else "Stage({}, value=user_loss, weigh=None)"
     prepare = f"\n{textwrap.indent(part.prepare, '    ')}" if part.prepare else ""
     given = "\n        scales=SCALES," if scaled else ""
-    made = judged = ""
+    made = judged = turned = ""
+    if models is not None:
+        model = "models.get(update, lambda: None)()" if models else "None"
+        turned = f"""
+        if update in CHANGES:
+            change(trainer, CHANGES[update], {model})""".replace(", None)", ")")
+        calls = "".join(f"        {at}: lambda: {call},\n" for at, call in models.items())
+        made = f"\n    models = {{\n{calls}    }}" if models else ""
     if patience:
         maximize = card.direction == "maximize"
-        made = f"""
+        made += f"""
 
     def judged() -> float:
         outputs, targets = trainer.predict(splits["valid"])
@@ -411,7 +432,7 @@ def main() -> None:
         seed=seed,{given}
     ){made}
     total = 0.0
-    for update in range(UPDATES):
+    for update in range(UPDATES):{turned}
         total += float(trainer.step(update, UPDATES))
         if (update + 1) % EVERY == 0 or update + 1 == UPDATES:
             count = update % EVERY + 1

@@ -99,11 +99,15 @@ def test_a_recipe_file_comes_back_as_it_was(tmp_path: Path) -> None:
         "batch": "flip+mixup",
         "batch_size": 32,
     }
-    file = RecipeFile(spec, Recipe(point, steps=77, seed=5), {"metric": "accuracy"})
+    recipe = Recipe(point, steps=77, seed=5).changed(30, {"optimizer.adamw.lr": 2e-5})
+    file = RecipeFile(spec, recipe, {"metric": "accuracy"})
     path = tmp_path / "best.toml"
     path.write_text(recipe_file.write_text(file))
     assert read_recipe(path) == file
     assert '"optimizer.adamw.lr" = 1.5e-05' in path.read_text()
+
+
+CHANGED = "[task]\nsource='d'\n[recipe]\nsteps=5\n[recipe.point]\n"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,9 @@ def test_a_recipe_file_comes_back_as_it_was(tmp_path: Path) -> None:
         ("[task]\nsource='d'\n[recipe]\n[recipe.point]", "recipe.steps is missing"),
         ("[task]\nsource='d'\n[recipe]\nsteps=5\n[recipe.point]\noptimizer.lr=1", "quote dotted"),
         ("[task]\nsource='d'\n[recipe]\nsteps=5\n[recipe.point]\nlr=[1, 2]", "one number or one"),
+        (CHANGED + "[[recipe.changes]]\nlr=0.2", "recipe.changes.from is missing"),
+        (CHANGED + "[[recipe.changes]]\nfrom=2\nlr=0.2", "changes: a change from step 2 on"),
+        (CHANGED + "[recipe.changes]\nfrom=2", "write \\[\\[recipe.changes\\]\\] for each"),
     ],
 )
 def test_a_broken_recipe_file_is_one_clear_line(tmp_path: Path, text: str, line: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from automl.recipe import Recipe
+from automl.recipe import Changes, Recipe
 from automl.records import Pack, Segment, TaskCard, TaskSpec
 from automl.registry import FAMILIES
 from automl.reports import loading
@@ -47,9 +47,15 @@ def card() -> TaskCard:
     return open_task(TaskSpec("digits")).card
 
 
-def script(card: TaskCard, point: Mapping[str, object], *, updates: int | None = None) -> str:
+def script(
+    card: TaskCard,
+    point: Mapping[str, object],
+    *,
+    updates: int | None = None,
+    changes: Changes = (),
+) -> str:
     whole = {"architecture": "mlp", "loss": "cross_entropy", "optimizer": "adamw", **point}
-    recipe = Recipe(whole, steps=card.steps, seed=3)  # type: ignore[arg-type]
+    recipe = Recipe(whole, card.steps, 3, changes)  # type: ignore[arg-type]
     score = {"validation": 0.98, "validation_sd": 0.001, "validation_seeds": 3}
     text = write_text(RecipeFile(TaskSpec("digits"), recipe, score), card)
     return text if updates is None else re.sub(r"UPDATES = \d+", f"UPDATES = {updates}", text)
@@ -104,10 +110,25 @@ def test_every_method_runs_in_a_script_of_its_own(card: TaskCard, tmp_path: Path
 def test_a_rich_recipe_learns_digits(card: TaskCard, tmp_path: Path) -> None:
     rich = {"optimizer": "muon", "batch": "flip_crop+mixup", "batch.flip_crop.flip": 0.0,
             "averaging": "ema", "gradient": "sam", "schedule": "wsd", "transform": "clip_norm",
+            "optimizer.muon.lr": 2e-2, "batch.mixup.alpha": 0.2,
+            "architecture.mlp.dropout": 0.1,
             "architecture.mlp.norm": "batch", "batch_size": 32}  # fmt: skip
-    (figures,) = run(tmp_path, {"rich": script(card, rich, updates=150)}).values()
-    assert figures["validation"] > 93
-    assert figures["test"] > 93
+    changes: Changes = (
+        (30, {"optimizer.muon.lr": 1e-2, "batch.mixup.alpha": 0.1}),
+        (40, {"architecture.mlp.dropout": 0.05}),
+    )
+    text = script(card, rich, updates=150, changes=changes)
+    assert '60: {"optimizer": {"lr": 0.01}, "batch.1": {"alpha": 0.1}},' in text
+    assert "80: lambda: mlp(" in text
+    halted = {"optimizer.adamw.lr": 1e-3}
+    texts = {
+        "rich": text,
+        "halted": script(card, halted, changes=((1, {"optimizer.adamw.lr": 0.0}),)),
+    }
+    figures = run(tmp_path, texts)
+    assert figures["rich"]["validation"] > 93
+    assert figures["rich"]["test"] > 93
+    assert figures["halted"]["validation"] < 60
 
 
 def test_a_wide_network_under_mup_brings_its_table_along(card: TaskCard, tmp_path: Path) -> None:
