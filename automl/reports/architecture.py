@@ -16,8 +16,8 @@ import numpy as np
 
 from automl.errors import StudyError
 from automl.reports.derived import Derived, Edge, derived
+from automl.reports.drawing import BLUE, GREY, INK, ORANGE, drawn
 from automl.reports.numerals import Scale
-from automl.reports.plots import BLUE, GREY, INK, ORANGE, _drawn
 from automl.study.state import State
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def picture(state: State) -> str:
     return _picture(found, Scale(state.config.card.metric))
 
 
-@_drawn
+@drawn
 def _picture(found: Derived, scale: Scale) -> Figure:
-    from matplotlib.figure import Figure  # late, as in plots.py
+    from matplotlib.figure import Figure  # late, as in drawing.py
 
     cells = list(dict.fromkeys(e.cell for e in found.edges))
     shown = found.chosen[:_CELLS]
@@ -163,6 +163,6 @@ def _epochs(ax: Axes) -> None:
 
 
 def _whole(ax: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator  # late, as in plots.py
+    from matplotlib.ticker import MaxNLocator  # late, as in drawing.py
 
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

@@ -12,7 +12,7 @@ from importlib import metadata, resources
 from typing import Any
 
 from automl.records import Status
-from automl.reports import architecture, importance, plots, tables
+from automl.reports import architecture, importance, plots, setting_plots, tables
 from automl.reports.derived import derived, found_words, score_words
 from automl.reports.numerals import Scale, counted, duration, short
 from automl.space.tree import Space, describe
@@ -66,9 +66,9 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
             "gains": plots.gains(state),
             "history": plots.history(state),
             "curves": plots.curves(state),
-            "importance": plots.importance(found),
-            "parallel": plots.parallel(state, found),
-            "slices": plots.slices(state, found),
+            "importance": setting_plots.importance(found),
+            "parallel": setting_plots.parallel(state, found),
+            "slices": setting_plots.slices(state, found),
         },
         "trials": [_trial(state, t, scale) for t in _shown(state)],
         "left_out": max(len(state.trials) - _ROWS, 0),

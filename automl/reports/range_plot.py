@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automl.reports.plots import BLUE, GREEN, ORANGE, _axes, _drawn
+from automl.reports.drawing import BLUE, GREEN, ORANGE, drawn, new_axes
 from automl.train.range_test import RangeTest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@_drawn
+@drawn
 def range_plot(found: RangeTest) -> Figure:
     """Smoothed loss over the rate; the bounds to search are shaded."""
-    figure, ax = _axes(8.4, 3.9)
+    figure, ax = new_axes(8.4, 3.9)
     ax.semilogx(found.rates, found.losses, color=BLUE, lw=2)
     ax.axvspan(*found.bounds, color=GREEN, alpha=0.12, lw=0)
     for rate, words, colour in (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl.reports.plots import _axes, _drawn
+from automl.reports.drawing import drawn, new_axes
 from automl.train.coordinates import Moved
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@_drawn
+@drawn
 def coordinate_plot(found: Mapping[str, Mapping[int, Mapping[str, Moved]]]) -> Figure:
     """Movement of each layer's outputs over the width, a panel a parametrization."""
     figure, axes = _panels(list(found))
@@ -32,7 +32,7 @@ def coordinate_plot(found: Mapping[str, Mapping[int, Mapping[str, Moved]]]) -> F
     return figure
 
 
-@_drawn
+@drawn
 def rates_plot(
     found: Mapping[str, Mapping[int, Sequence[float]]], rates: Sequence[float], value: str
 ) -> Figure:
@@ -61,7 +61,7 @@ def rates_plot(
 
 def _panels(names: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
     """As many panels side by side, in our look, with one vertical axis."""
-    figure, first = _axes(4.6 * len(names), 3.6)
+    figure, first = new_axes(4.6 * len(names), 3.6)
     first.remove()
     return figure, figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
 

@@ -19,7 +19,7 @@ from automl.checkpoints import Store
 from automl.errors import RecipeError, StudyError
 from automl.recipe import Recipe
 from automl.records import TaskSpec
-from automl.reports import export, page, plots, recipe_file, tables
+from automl.reports import export, page, plots, recipe_file, setting_plots, tables
 from automl.reports.importance import importances
 from automl.reports.recipe_file import RecipeFile, read_recipe
 from automl.space.ranges import Value
@@ -207,9 +207,9 @@ def test_pictures_are_the_same_each_time(made_up: MakeStudy) -> None:
     for draw in (plots.comparison, plots.gains, plots.history, plots.curves):
         assert draw(state).startswith("<svg")
         assert draw(state) == draw(state)
-    assert plots.parallel(state, found) == plots.parallel(state, found)
-    assert len(re.findall("muon lr", plots.importance(found))) == 1
-    assert "<svg" in plots.slices(state, found)
+    assert setting_plots.parallel(state, found) == setting_plots.parallel(state, found)
+    assert len(re.findall("muon lr", setting_plots.importance(found))) == 1
+    assert "<svg" in setting_plots.slices(state, found)
 
 
 def test_smaller_is_better_draws_too(made_up: MakeStudy) -> None:
