@@ -1,14 +1,20 @@
 """How good the strategies are, on recorded trainings, beside other people's.
 
     python benchmarks/search.py --data ../shared/data --fulls 20 50 --seeds 3
-    python benchmarks/search.py --data ... --peers optuna-tpe optuna-gp --plot regret.svg
+    python benchmarks/search.py --data ... --peers optuna-tpe smac --workers 8 --plot regret.svg
 
 Our strategies begin with the space's default. "auto+portfolio" (LCBench) is given eight points
 learnt, as `--warm-start` learns them, from one study of --experience trainings by `gp` on each of
-the other public tasks, never from the task itself. Peers: `benchmarks/search_peers.py`.
+the other public tasks, never from the task itself. Peers: `benchmarks/search_peers.py`
+(pip install -e '.[bench,nevergrad,peers]').
 Regret % = 100 (best known - found) / (best known - median of random points); found is the best
-validation score of any evaluation paid for. The first peer is what others are compared with, run
-by run; ranks are over all that were run, 1 the best. Intervals are bootstrapped over tasks, 95 %.
+validation score of any evaluation paid for; with several workers all that was evaluated until
+then counts, in the order of the recorded seconds. The first peer is what others are compared
+with, run by run; ranks are over all that were run, 1 the best. Intervals are bootstrapped over
+tasks, 95 %.
+
+--keep FILE takes from the file the runs that are there and adds those that are not, a line each:
+tables of many days' runs, or of several processes', come from one call.
 """
 
 from __future__ import annotations
@@ -17,23 +23,26 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from recorded import TABLES, TASKS, Problem, experience, lcbench, table
-from search_peers import PEERS
+from search_peers import PEERS, drive
 
 from automl.executors.simulated import Simulated
-from automl.records import Pack
+from automl.records import Pack, Segment
 from automl.search.learnt import Experience, learnt
 from automl.search.strategy import default_fidelity, make_strategy
+
+Run = tuple[str, str, int, int, int]  # task, name, seed, workers, full trainings
 
 
 def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> np.ndarray:
     """Best score after each full training paid for, [fulls]."""
     if name in PEERS:
-        return PEERS[name](problem, fulls, seed)
+        peer = PEERS[name](problem, fulls, seed, workers)
+        return drive(problem, peer, fulls=fulls, workers=workers)
     with_portfolio = name.endswith("+portfolio")
     strategy = make_strategy(
         name.removesuffix("+portfolio"),
@@ -46,20 +55,44 @@ def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> 
         portfolio=problem.portfolio if with_portfolio else None,
     )
     executor = Simulated(problem.measure, workers=workers)
-    paid = 0
-    seen: list[float] = []
-    running = {}
-    while paid < fulls * problem.steps:
-        for segment in strategy.ask(executor.capacity):
+    seen: list[tuple[float, float]] = []  # when, score
+    running: dict[int, Segment] = {}
+    while len(seen) < fulls * problem.steps or running:
+        asked = strategy.ask(executor.capacity) if len(seen) < fulls * problem.steps else []
+        for segment in asked:
             running[segment.trial] = segment
             executor.submit(Pack((segment,), ""))
         for report in executor.reports():
+            segment = running.pop(report.trial)
+            seconds = problem.curve(segment.recipe.point)[1]
+            ends = executor.now + seconds - seconds[report.reached - 1]
             values = {step: m["val/score"] for step, m in report.curve}
-            seen += values.values()
-            paid += report.reached - report.start
-            strategy.tell(running[report.trial], values)
-    best = np.maximum.accumulate(seen)
+            seen += [(float(ends[step - 1]), value) for step, value in values.items()]
+            strategy.tell(segment, values)
+    in_time = [score for _, score in sorted(seen, key=lambda each: each[0])]
+    best = np.maximum.accumulate(in_time)
     return best[problem.steps - 1 :: problem.steps][:fulls]
+
+
+class Kept:
+    """Runs that are done, in a file of lines; without one they are only remembered."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._runs: dict[Run, tuple[list[float], float]] = {}
+        if file is not None and file.exists():
+            for line in file.read_text().splitlines():
+                *key, best, seconds = json.loads(line)
+                self._runs[tuple(key)] = best, seconds
+
+    def get(self, key: Run) -> tuple[list[float], float] | None:
+        return self._runs.get(key)
+
+    def add(self, key: Run, best: list[float], seconds: float) -> None:
+        self._runs[key] = best, seconds
+        if self._file is not None:
+            with self._file.open("a") as lines:
+                lines.write(json.dumps([*key, best, seconds]) + "\n")
 
 
 def interval(by_task: np.ndarray, *, draws: int = 2000) -> tuple[float, float]:
@@ -122,42 +155,54 @@ def main() -> None:
     parser.add_argument("--on", choices=("lcbench", "tables"), default="lcbench")
     parser.add_argument("--fulls", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1, help="of ours; peers have one")
+    parser.add_argument("--workers", type=int, default=1, help="in virtual time")
     parser.add_argument("--strategies", nargs="+", default=["random", "tpe", "asha", "auto"])
     parser.add_argument("--peers", nargs="+", default=["optuna-tpe"], choices=tuple(PEERS))
     parser.add_argument("--experience", type=int, default=40, help="trainings of each other task")
     parser.add_argument("--tasks", nargs="+", help="only these of them")
+    parser.add_argument("--keep", type=Path, help="file of runs: what is there is not run again")
     parser.add_argument("--plot", type=Path, help="draw regret over full trainings into this file")
     args = parser.parse_args()
 
-    elsewhere: dict[str, Experience] = {}
-    if any(name.endswith("+portfolio") for name in args.strategies):
-        for task in json.loads((args.data / "lcbench/meta.json").read_text())["tasks"]:
-            elsewhere[task] = experience(lcbench(args.data, task), args.experience)
+    @cache
+    def elsewhere(task: str) -> Experience:
+        return experience(lcbench(args.data, task), args.experience)
 
+    @cache
     def make(task: str) -> Problem:
         if args.on == "tables":
             return table(args.data, task)
-        problem = lcbench(args.data, task)
-        others = [known for other, known in elsewhere.items() if other != task]
-        return replace(problem, portfolio=learnt(problem.space, others))
+        return lcbench(args.data, task)
 
+    def begun(task: str) -> Problem:
+        problem = make(task)
+        if not problem.portfolio:
+            every = json.loads((args.data / "lcbench/meta.json").read_text())["tasks"]
+            others = [elsewhere(other) for other in every if other != task]
+            problem.portfolio = learnt(problem.space, others)
+        return problem
+
+    kept = Kept(args.keep)
     known_tasks = TASKS if args.on == "lcbench" else TABLES
-    tasks = [t for t in known_tasks if not args.tasks or t in args.tasks]
+    tasks = [(j, t) for j, t in enumerate(known_tasks) if not args.tasks or t in args.tasks]
     names = [*args.peers, *args.strategies]
     longest = max(args.fulls)
     regret = np.zeros((len(names), len(tasks), args.seeds, longest))
     seconds = np.zeros(len(names))
-    for j, task in enumerate(tasks):  # seeds differ between tasks, or all would share their luck
-        problem = make(task)
+    for place, (j, task) in enumerate(tasks):
         for i, name in enumerate(names):
-            begun = time.process_time()
-            for seed in range(args.seeds):
-                best = run(problem, name, fulls=longest, seed=100 * j + seed, workers=args.workers)
-                regret[i, j, seed] = np.pad(best, (0, longest - len(best)), mode="edge")
-            seconds[i] += time.process_time() - begun
-        known = max(problem.best, float(regret[:, j].max()))
-        regret[:, j] = 100 * (known - regret[:, j]) / (known - problem.median)
+            for s in range(args.seeds):  # seeds differ between tasks, or all would share their luck
+                key = task, name, 100 * j + s, args.workers, longest
+                if kept.get(key) is None:
+                    problem = begun(task) if name.endswith("+portfolio") else make(task)
+                    at = time.process_time()
+                    best = run(problem, name, fulls=longest, seed=key[2], workers=args.workers)
+                    kept.add(key, best.tolist(), time.process_time() - at)
+                scores, took = kept.get(key) or ([], 0.0)
+                regret[i, place, s] = np.pad(scores, (0, longest - len(scores)), mode="edge")
+                seconds[i] += took
+        known = max(make(task).best, float(regret[:, place].max()))
+        regret[:, place] = 100 * (known - regret[:, place]) / (known - make(task).median)
     print(f"{args.on}: {len(tasks)} tasks x {args.seeds} seeds, {args.workers} worker(s)")
     print_tables(names, regret, args.fulls)
     runs = len(tasks) * args.seeds

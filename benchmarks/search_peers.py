@@ -1,127 +1,133 @@
-"""Other people's searches on the same recorded trainings: Optuna's, and Nevergrad's if installed.
+"""Other people's searches on the same recorded trainings, in virtual time.
 
 Each is used as its documentation shows, with its defaults but for one thing: rungs begin at a
 ninth of a training, for earlier ranks mislead (an "@1" begins at the first epoch, the default).
-"+baseline" begins with the space's default, as ours do.
-One worker. A peer returns the best score after each full training paid for, [fulls]; a trial
-that is stopped early pays for what it trained.
+"+baseline" begins with the space's default, as ours do. Where a library has a clock of its own,
+what decides in it is driven in its stead: `Peer` is the seam, one file a library. They are told
+every epoch; a trial that is stopped pays for what it trained, one that is continued only for what
+is added. Not here: NePS, whose pins (pandas < 3, networkx < 3, torchvision) exclude ours.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from recorded import Problem
 
-from automl.space.ranges import Choice, Int
-from automl.space.tree import Dimension
-
-Peer = Callable[[Problem, int, int], np.ndarray]  # problem, full trainings, seed
+from automl.space.tree import Point
 
 
-def _optuna(
-    problem: Problem, fulls: int, seed: int, *, sampler: str, pruner: str, baseline: bool
-) -> np.ndarray:
-    import optuna
+class Peer(Protocol):
+    """A search that is asked for trials and told every epoch of theirs."""
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    first = math.ceil(problem.steps / 9) if pruner.endswith("@9th") else 1
-    samplers = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-        "cma": lambda: optuna.samplers.CmaEsSampler(seed=seed),
-    }
-    pruners = {
-        "none": optuna.pruners.NopPruner,
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=first),
-        "median": lambda: optuna.pruners.MedianPruner(n_warmup_steps=first),
-    }
-    paid, seen = 0, []
+    def begin(self, trial: int) -> tuple[Point, int] | None:
+        """What to train next, and the steps of it that are paid for; None: wait for results."""
 
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal paid
-        scores = problem.curve({d.name: _suggest(trial, d) for d in problem.space})[0]
-        for step, score in enumerate(scores.tolist(), 1):
-            paid += 1
-            seen.append(score)
-            if pruner != "none":
-                trial.report(score, step)
-                if step < problem.steps and trial.should_prune():
-                    raise optuna.TrialPruned
-        return float(scores.max() if pruner == "none" else scores[-1])
+    def report(self, trial: int, step: int, score: float) -> bool:
+        """Whether the trial goes on after `step`."""
 
-    study = optuna.create_study(
-        direction="maximize", sampler=samplers[sampler](), pruner=pruners[pruner.split("@")[0]]()
-    )
-    if baseline:
-        study.enqueue_trial(problem.space.default())
-    while paid < fulls * problem.steps:
-        study.optimize(objective, n_trials=1)
-    return _by_fulls(seen, problem.steps, fulls)
+    def end(self, trial: int, scores: Sequence[float]) -> None:
+        """It has ended or was stopped; its score after each step from the first."""
 
 
-def _suggest(trial: object, d: Dimension) -> float | int | str | bool | None:
-    import optuna
-
-    assert isinstance(trial, optuna.Trial)
-    if isinstance(d.range, Choice):
-        return trial.suggest_categorical(d.name, d.range.options)  # type: ignore[no-any-return]
-    if isinstance(d.range, Int):
-        whole: int = trial.suggest_int(d.name, d.range.low, d.range.high, log=d.range.log)
-        return whole
-    real: float = trial.suggest_float(d.name, d.range.low, d.range.high, log=d.range.log)
-    return real
+Make = Callable[[Problem, int, int, int], Peer]  # problem, full trainings, seed, workers
 
 
-def _nevergrad(problem: Problem, fulls: int, seed: int, *, name: str) -> np.ndarray:
-    import nevergrad
+def first_rung(problem: Problem) -> int:
+    return math.ceil(problem.steps / 9)
 
-    parts = {}
-    for d in problem.space:
-        if isinstance(d.range, Choice):
-            parts[d.name] = nevergrad.p.Choice(list(d.range.options))
-            continue
-        kind = nevergrad.p.Log if d.range.log else nevergrad.p.Scalar
-        part = kind(lower=d.range.low, upper=d.range.high)
-        parts[d.name] = part.set_integer_casting() if isinstance(d.range, Int) else part
-    space = nevergrad.p.Instrumentation(**{f"x{i}": p for i, p in enumerate(parts.values())})
-    space.random_state.seed(seed)
-    search = nevergrad.optimizers.registry[name](space, budget=fulls, num_workers=1)
+
+def drive(problem: Problem, peer: Peer, *, fulls: int, workers: int) -> np.ndarray:
+    """Best score after each full training paid for [fulls]; the clock is the recorded seconds."""
     seen: list[float] = []
-    for _ in range(fulls):
-        asked = search.ask()
-        point = dict(zip(parts, asked.kwargs.values(), strict=True))
-        scores = problem.curve(point)[0]
-        seen += scores.tolist()
-        search.tell(asked, -float(scores.max()))
-    return _by_fulls(seen, problem.steps, fulls)
-
-
-def _by_fulls(seen: list[float], steps: int, fulls: int) -> np.ndarray:
+    running: dict[int, tuple[Point, int]] = {}
+    clock: list[tuple[float, int, int]] = []  # when, trial, step
+    now, trials = 0.0, 0
+    while len(seen) < fulls * problem.steps:
+        while len(running) < workers:
+            begun = peer.begin(trials)
+            if begun is None:
+                break
+            point, start = running[trials] = begun
+            seconds = problem.curve(point)[1]
+            ends = now + seconds[start:] - (seconds[start - 1] if start else 0.0)
+            heapq.heappush(clock, (float(ends[0]), trials, start + 1))
+            trials += 1
+        if not clock:
+            break  # a search that has come to its own end
+        now, trial, step = heapq.heappop(clock)
+        point, start = running[trial]
+        scores, seconds = problem.curve(point)
+        seen.append(float(scores[step - 1]))
+        goes_on = peer.report(trial, step, float(scores[step - 1]))
+        if goes_on and step < problem.steps:
+            heapq.heappush(clock, (now + float(seconds[step] - seconds[step - 1]), trial, step + 1))
+        else:
+            del running[trial]
+            peer.end(trial, scores[:step].tolist())
     best: np.ndarray = np.maximum.accumulate(seen)
-    return best[steps - 1 :: steps][:fulls]
+    return best[problem.steps - 1 :: problem.steps][:fulls]
 
 
-def _with_optuna(sampler: str, pruner: str, *, baseline: bool = False) -> Peer:
-    return lambda problem, fulls, seed: _optuna(
-        problem, fulls, seed, sampler=sampler, pruner=pruner, baseline=baseline
-    )
+def _optuna(sampler: str, pruner: str = "none", *, baseline: bool = False) -> Make:
+    def make(problem: Problem, fulls: int, seed: int, workers: int) -> Peer:
+        from peer_optuna import OptunaPeer
+
+        return OptunaPeer(problem, seed, sampler=sampler, pruner=pruner, baseline=baseline)
+
+    return make
 
 
-def _with_nevergrad(name: str) -> Peer:
-    return lambda problem, fulls, seed: _nevergrad(problem, fulls, seed, name=name)
+def _nevergrad(name: str) -> Make:
+    def make(problem: Problem, fulls: int, seed: int, workers: int) -> Peer:
+        from peer_nevergrad import NevergradPeer
+
+        return NevergradPeer(problem, fulls, seed, workers, name=name)
+
+    return make
 
 
-PEERS: dict[str, Peer] = {
-    "optuna-tpe": _with_optuna("tpe", "none"),
-    "optuna-tpe+baseline": _with_optuna("tpe", "none", baseline=True),
-    "optuna-gp": _with_optuna("gp", "none"),
-    "optuna-cma": _with_optuna("cma", "none"),
-    "optuna-tpe+hyperband": _with_optuna("tpe", "hyperband@9th"),
-    "optuna-tpe+hyperband@1": _with_optuna("tpe", "hyperband"),
-    "optuna-tpe+median": _with_optuna("tpe", "median@9th"),
-    "nevergrad-de": _with_nevergrad("TwoPointsDE"),
-    "nevergrad-ngopt": _with_nevergrad("NGOpt"),
+def _syne_tune(name: str) -> Make:
+    def make(problem: Problem, fulls: int, seed: int, workers: int) -> Peer:
+        from peer_syne_tune import SyneTunePeer
+
+        return SyneTunePeer(problem, seed, name=name)
+
+    return make
+
+
+def _ray(problem: Problem, fulls: int, seed: int, workers: int) -> Peer:
+    from peer_ray import RayPeer
+
+    return RayPeer(problem, seed)
+
+
+def _smac(kind: str) -> Make:
+    def make(problem: Problem, fulls: int, seed: int, workers: int) -> Peer:
+        from peer_smac import SmacPeer
+
+        return SmacPeer(problem, fulls, seed, kind=kind)
+
+    return make
+
+
+PEERS: dict[str, Make] = {
+    "optuna-tpe": _optuna("tpe"),
+    "optuna-tpe+baseline": _optuna("tpe", baseline=True),
+    "optuna-gp": _optuna("gp"),
+    "optuna-cma": _optuna("cma"),
+    "optuna-tpe+hyperband": _optuna("tpe", "hyperband@9th"),
+    "optuna-tpe+hyperband@1": _optuna("tpe", "hyperband"),
+    "optuna-tpe+median": _optuna("tpe", "median@9th"),
+    "nevergrad-de": _nevergrad("TwoPointsDE"),
+    "nevergrad-ngopt": _nevergrad("NGOpt"),
+    "ray-asha+optuna": _ray,
+    "syne-tune-asha": _syne_tune("ASHA"),
+    "syne-tune-bohb": _syne_tune("BOHB"),
+    "smac": _smac("hpo"),
+    "smac-hyperband": _smac("multi-fidelity"),
 }
