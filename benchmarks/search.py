@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="in virtual time")
     parser.add_argument("--strategies", nargs="+", default=["random", "tpe", "asha", "auto"])
-    parser.add_argument("--peers", nargs="+", default=["optuna-tpe"], choices=tuple(PEERS))
+    parser.add_argument("--peers", nargs="*", default=["optuna-tpe"], choices=tuple(PEERS))
     parser.add_argument("--experience", type=int, default=40, help="trainings of each other task")
     parser.add_argument("--tasks", nargs="+", help="only these of them")
     parser.add_argument("--keep", type=Path, help="file of runs: what is there is not run again")

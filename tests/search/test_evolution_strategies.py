@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from automl.search.samplers.branches import Branches
+from automl.search.samplers.catcma import CatCmaSampler
 from automl.search.samplers.cma import KINDS, CmaSampler
 from automl.search.samplers.evolution_strategies import LmMaEs, MaEs
 from automl.search.samplers.generations import Generations, Raw
@@ -30,7 +31,7 @@ def ellipsoid(x: np.ndarray) -> float:
     ("kind", "n", "loss", "evaluations"),
     [
         (MaEs, 10, sphere, 1730),
-        (MaEs, 10, ellipsoid, 5760),
+        (MaEs, 10, ellipsoid, 4450),
         (LmMaEs, 10, sphere, 1710),
     ],
 )
@@ -170,3 +171,12 @@ def test_the_first_trial_of_every_branch_is_at_its_defaults() -> None:
         seen.setdefault(point["o"], point[f"o.{point['o']}.x"])
         sampler.observe(trial, 0.1)
     assert seen == {"a": 0.7, "b": 0.2}
+
+
+def test_catcma_begins_as_wide_as_its_step_size_also_from_an_edge() -> None:
+    space = Space({"x": Float(0.0, 1.0, default=0.5), "edge": Float(0.0, 1.0, default=0.0)})
+    sampler = CatCmaSampler(space, seed=0, sigma=0.3)
+    drawn = [sampler.suggest(trial).point for trial in range(200)]
+    x, edge = (np.array([p[n] for p in drawn], dtype=float) for n in ("x", "edge"))
+    assert x.std() == pytest.approx(0.3, abs=0.05)  # a few lie on the edges
+    assert np.quantile(edge, 0.75) == pytest.approx(0.3 * 0.674, abs=0.05)

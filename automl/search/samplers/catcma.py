@@ -5,7 +5,9 @@
     choices          probabilities of the options, moved by the natural gradient
 
 The tree is flattened. A number that is not active learns nothing: it is told at the mean. Defaults
-are the first mean, and the default of a choice is twice as likely as any other option at first.
+are the first mean, and the default of a choice is twice as likely as any other option at first. The
+first spread is `sigma` in every direction: the package's own is at most a twelfth of the range, and
+none at all for a default at its edge.
 The alternative to one CMA-ES a branch where there are more branches than trials.
 Source: Hamano et al. 2025, arXiv:2504.07884; package `cmaes`.
 """
@@ -114,6 +116,7 @@ class _Mixed:
             population_size=population_size,
             mean=mean if self._numbers else None,
             sigma=sigma if self._numbers else None,
+            cov=np.eye(len(mean)) if self._numbers else None,
             cat_param=likely if counts else None,
             seed=seed,
         )

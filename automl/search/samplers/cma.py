@@ -3,8 +3,8 @@
 Within a branch (`branches.py`) all dimensions are numbers in the unit cube. The first trial there
 is at the defaults, which are also the strategy's first mean: the prior. Its step size is the
 strength of the prior, and adapts: a wrong prior is left within a few generations. Places beyond an
-edge are turned back. Points that others chose count in the generation that is being filled, where
-the engine can take them.
+edge are drawn again or turned back. Points that others chose count in the generation that is being
+filled, where the engine can take them.
 
     cma_es          full covariance (Hansen 2016, arXiv:1604.00772); :lr_adapt for noise
     sep_cma_es      variances only: more than twenty dimensions (Ros and Hansen 2008)
@@ -156,9 +156,12 @@ def _engine(
     population_size: int | None,
     lr_adapt: bool,
 ) -> Engine:
-    if kind in ("ma_es", "lm_ma_es"):
-        ours = MaEs if kind == "ma_es" else LmMaEs
-        return _Cube(ours(mean, sigma, seed=seed, population_size=population_size), takes=False)
+    if kind == "ma_es":
+        inner = MaEs(mean, sigma, seed=seed, population_size=population_size, cube=True)
+        return _Cube(inner, takes=False)
+    if kind == "lm_ma_es":  # in a hundred dimensions no draw lies between all edges
+        few = LmMaEs(mean, sigma, seed=seed, population_size=population_size)
+        return _Cube(few, takes=False)
     common: dict[str, Any] = {
         "mean": mean,
         "sigma": sigma,
