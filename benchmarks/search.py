@@ -68,7 +68,7 @@ def run(problem: Problem, name: str, *, fulls: int, seed: int, workers: int) -> 
             ends = executor.now + seconds - seconds[report.reached - 1]
             values = {step: m["val/score"] for step, m in report.curve}
             seen += [(float(ends[step - 1]), value) for step, value in values.items()]
-            strategy.tell(segment, values)
+            strategy.tell(segment, values, seconds=report.seconds)
     in_time = [score for _, score in sorted(seen, key=lambda each: each[0])]
     best = np.maximum.accumulate(in_time)
     return best[problem.steps - 1 :: problem.steps][:fulls]

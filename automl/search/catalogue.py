@@ -16,6 +16,7 @@ from automl.errors import StrategyError
 from automl.registry import nearest
 from automl.search.fidelity.asha import Asha, rungs
 from automl.search.fidelity.cautious import Cautious
+from automl.search.fidelity.freeze_thaw import FreezeThaw
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
@@ -209,6 +210,40 @@ def _bohb(setting: Setting) -> Sampler:
     return BohbSampler(setting.space, seed=setting.seed, rungs=setting.shares)
 
 
+def _any(setting: Setting) -> Sampler:
+    """The sampler of the strategy that the option names; our Gaussian process without one."""
+    return sampler(":".join(setting.options) or "gp", replace(setting, options=()))
+
+
+def _population(explorer: str) -> Callable[[Setting], Strategy]:
+    def make(setting: Setting) -> Strategy:
+        from automl.search.fidelity.exploring import Perturbing
+        from automl.search.fidelity.pb2 import Bandit
+        from automl.search.fidelity.pbt import Population, population_size
+        from automl.search.samplers.quasi_random import QuasiRandomSampler
+
+        low, high, _ = setting.fidelity
+        kind: type[Perturbing | Bandit] = {"pbt": Perturbing, "pb2": Bandit}[explorer]
+        rule = Population(
+            low,
+            high,
+            size=population_size(setting.budget),
+            seed=setting.seed,
+            explorer=kind(setting.space, seed=setting.seed),
+        )
+        sampler = QuasiRandomSampler(setting.space, seed=setting.seed)
+        return Paired(
+            setting.space,
+            sampler,
+            rule,
+            steps=high,
+            maximize=setting.maximize,
+            seed=setting.seed,
+        )
+
+    return make
+
+
 CATALOGUE: dict[str, Named] = {
     "auto": Named(
         "the best we know: good recipes first, then our GP, few trials trained to the end",
@@ -317,5 +352,22 @@ CATALOGUE: dict[str, Named] = {
         "One worker, and early losses that can be trusted.",
         _tpe,
         Median,
+    ),
+    "freeze_thaw": Named(
+        "what promises most per second, by its curve so far or as new; :tpe, :random ... sample",
+        "Trainings of unequal cost, and curves that tell early where they lead.",
+        _any,
+        FreezeThaw,
+        free=True,
+    ),
+    "pbt": Named(
+        "population based training: the worst go on as changed copies of the best",
+        "Numbers that should change while training, and ten trainings or more at once.",
+        whole=_population("pbt"),
+    ),
+    "pb2": Named(
+        "as pbt; a Gaussian process that knows the time says what copies try (PB2)",
+        "As pbt, with a population of four to eight.",
+        whole=_population("pb2"),
     ),
 }

@@ -49,6 +49,16 @@ class Suggestion:
     full: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A new trial is to go on from the checkpoint of `parent` at `start`, with other values."""
+
+    parent: int
+    start: int
+    stop: int
+    values: Mapping[str, Value]
+
+
 class Sampler(Protocol):
     """Where to look. Each trial is either suggested or adopted, once, and then observed."""
 
@@ -87,8 +97,32 @@ class Rule(Protocol):
     def report(self, trial: int, losses: Mapping[int, float]) -> None:
         """Losses by step, the last one at the end of the segment; infinity ends the trial."""
 
-    def next(self) -> tuple[int, int, int] | None:
+    def next(self) -> tuple[int, int, int] | Fork | None:
         """A waiting trial that is to train on now: (trial, start, stop); None when none is."""
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A rule that weighs a new trial against those that wait."""
+
+    def prefers_new(self) -> bool:
+        """Whether a trial should rather begin than train on."""
+
+
+@runtime_checkable
+class Forking(Protocol):
+    """A rule whose `next` may be a Fork."""
+
+    def seated(self, trial: int, recipe: Recipe, fork: Fork | None) -> None:
+        """`trial`, which has just been entered or forked, trains `recipe`."""
+
+
+@runtime_checkable
+class Thrifty(Protocol):
+    """A rule that wants to know what training costs."""
+
+    def paid(self, trial: int, steps: int, seconds: float) -> None:
+        """So many steps of the trial took so many seconds; told before they are reported."""
 
 
 class Paired:
@@ -115,6 +149,7 @@ class Paired:
         self._first_seed = int.from_bytes(hashlib.sha256(f"trials {seed}".encode()).digest()[:4])
         self._recipes: list[Recipe] = []  # by trial number
         self._labels: dict[int, str] = {}
+        self._forks: set[int] = set()
         self._open: dict[int, int] = {}  # trial -> step at which its running segment stops
         self._best: dict[int, tuple[float, int]] = {}  # step -> (loss, trial)
         self._queue: list[Suggestion] = []  # to be begun before anything else
@@ -123,20 +158,31 @@ class Paired:
         """Up to n segments: trials that are to train on first, then new ones."""
         segments: list[Segment] = []
         while len(segments) < n:
-            going_on = self._rule.next()
-            if going_on is not None:
+            begins = new and not self.ended()
+            rule = self._rule
+            prefers = begins and isinstance(rule, Weighing) and rule.prefers_new()
+            going_on = None if prefers else rule.next()
+            if isinstance(going_on, Fork):
+                segments.append(self._fork(going_on))
+            elif going_on is not None:
                 trial, start, stop = going_on
                 segments.append(
                     Segment(trial, self._recipes[trial], start, stop, parent=(trial, start))
                 )
                 self._open[trial] = stop
-            elif new and not self.ended():
+            elif begins:
                 segments.append(self._begin(like))
             else:
                 break
         return segments
 
-    def tell(self, segment: Segment, values: Mapping[int, float] | Failure) -> None:
+    def tell(
+        self,
+        segment: Segment,
+        values: Mapping[int, float] | Failure,
+        *,
+        seconds: float = 0.0,
+    ) -> None:
         """Take the values of an open segment, known by its trial.
 
         Raises:
@@ -147,10 +193,13 @@ class Paired:
             raise StrategyError(f"trial {trial} was told a result, but runs no segment")
         stop = self._open.pop(trial)
         losses = self._losses(values, stop)
+        if seconds > 0 and isinstance(self._rule, Thrifty):
+            self._rule.paid(trial, stop - segment.start, seconds)
         self._rule.report(trial, losses)
         loss = losses[stop]
         curve = {step / self._steps: value for step, value in losses.items()}
-        self._sampler.observe(trial, loss, curve)
+        if trial not in self._forks:  # what a line of descent came to is no place in the space
+            self._sampler.observe(trial, loss, curve)
         if loss < math.inf:
             self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
 
@@ -204,7 +253,21 @@ class Paired:
         if suggestion.label:
             self._labels[trial] = suggestion.label
         self._open[trial] = stop = self._rule.enter(trial, full=suggestion.full)
+        if isinstance(self._rule, Forking):
+            self._rule.seated(trial, recipe, None)
         return Segment(trial, recipe, 0, stop)
+
+    def _fork(self, fork: Fork) -> Segment:
+        """The seed is the parent's: trained from its start, the child's recipe is its line."""
+        trial = len(self._recipes)
+        recipe = self._recipes[fork.parent].changed(fork.start, fork.values)
+        self._recipes.append(recipe)
+        self._forks.add(trial)
+        self._labels[trial] = f"from {fork.parent}"
+        self._open[trial] = fork.stop
+        assert isinstance(self._rule, Forking)
+        self._rule.seated(trial, recipe, fork)
+        return Segment(trial, recipe, fork.start, fork.stop, parent=(fork.parent, fork.start))
 
     def _seed(self, trial: int) -> int:
         # A step of odd size meets each residue once: a point that comes again is another recipe.

@@ -31,14 +31,21 @@ class Strategy(Protocol):
     """What to train next.
 
     `ask(n)` gives up to n segments to run now; fewer, or none, mean: wait for results. With
-    `new=False` only trials that have begun are continued; new ones share the structure of `like`
-    where the strategy can see to it (`Recipe.structure`). `tell` takes {step: value} of a segment
-    that was asked, by its trial; nan, like a Failure, is the worst value and ends the trial.
+    `new=False` only trials that have begun are continued, be it under a new number (a fork);
+    new ones share the structure of `like` where the strategy can see to it (`Recipe.structure`).
+    `tell` takes {step: value} of a segment that was asked, by its trial; nan, like a Failure, is
+    the worst value and ends the trial. `seconds` is what the segment took, 0 where nobody knows.
     """
 
     def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]: ...
 
-    def tell(self, segment: Segment, values: Mapping[int, float] | Failure) -> None: ...
+    def tell(
+        self,
+        segment: Segment,
+        values: Mapping[int, float] | Failure,
+        *,
+        seconds: float = 0.0,
+    ) -> None: ...
 
     def incumbent(self) -> Trial | None:
         """The best finished trial; before one has finished, the best at the highest step."""

@@ -142,9 +142,16 @@ def test_a_point_that_comes_again_gets_another_seed(name: str) -> None:
 @ALL
 def test_segments_continue_where_their_trial_stopped(name: str) -> None:
     reached: dict[int, Segment] = {}
+    ends: set[tuple[int, int]] = set()
     for segment in asks(name, rounds=60):
         before = reached.get(segment.trial)
-        if before is None:
+        if before is None and segment.start > 0:  # a fork goes on from another's checkpoint
+            assert segment.parent in ends
+            assert segment.parent is not None
+            parent = reached[segment.parent[0]].recipe
+            changed = dict(segment.recipe.changes[-1][1])
+            assert segment.recipe == parent.changed(segment.start, changed)
+        elif before is None:
             assert (segment.start, segment.parent) == (0, None)
         else:
             assert segment.start == before.stop
@@ -152,6 +159,7 @@ def test_segments_continue_where_their_trial_stopped(name: str) -> None:
             assert segment.recipe == before.recipe
         assert segment.start < segment.stop <= STEPS
         reached[segment.trial] = segment
+        ends.add((segment.trial, segment.stop))
 
 
 @ALL

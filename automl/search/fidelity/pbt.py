@@ -1,0 +1,177 @@
+"""Population based training: the worst members go on as changed copies of the best.
+
+    every `low` steps    a member has a loss, to be compared with the others' at that very step
+    exploit              one of the worst fifth is replaced by a fork of a random one of the best
+                         fifth: its weights, its optimizer's state, its values
+    explore              of these values, those that may change while training do (`exploring.py`)
+
+What wins is a line of descent: a recipe whose numbers change at certain steps.
+
+Nobody waits for the whole population. A member is judged when a worker is free for it and no other
+waits that is further behind, among those that have come to its step by then, half of all at least:
+with one worker, or one pack, that is everybody. Of those at one step the worst go on first, as
+copies, the best last: so what is copied still has its checkpoint. Where the best have gone on
+since, their latest one is copied. Equal losses: the later trial is the worse. A member that
+diverged or failed is replaced in any case, and given up where nobody can be copied. When all
+members are on their way or done and a worker is free, another population begins.
+Source: Jaderberg et al. 2017, arXiv:1711.09846 (truncation selection).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from automl.recipe import Recipe
+from automl.search.fidelity.exploring import Explorer
+from automl.search.paired import Fork
+
+_SHARE = 0.2  # of a population: copied, and replaced
+_SIZE, _LEAST = 10, 4  # members
+
+
+@dataclass
+class _Member:
+    """Who holds a place in a population now, and the segment that it runs or waits after."""
+
+    trial: int
+    recipe: Recipe
+    start: int
+    stop: int
+    loss: float = math.inf  # where it stands: at `start`, or at `stop` where it waits
+    reached: int = 0  # the last step that has a checkpoint of its own
+    waits: bool = False
+
+
+@dataclass
+class _Group:
+    """A population, and all losses that were measured in it: by step, by trial."""
+
+    members: list[_Member] = field(default_factory=list)
+    losses: dict[int, dict[int, float]] = field(default_factory=dict)
+
+
+class Population:
+    """The rule of who trains on, and who as another's copy.
+
+    Args:
+        size: members of a population, see `population_size`.
+        explorer: finds other values for a copy.
+    """
+
+    def __init__(self, low: int, high: int, *, size: int, seed: int, explorer: Explorer) -> None:
+        self.steps: tuple[int, ...] = (*range(low, high, low), high)
+        self._size, self._explorer = size, explorer
+        self._rng = np.random.default_rng([seed, 11])
+        self._groups: list[_Group] = []
+        self._seats: dict[int, tuple[_Group, int]] = {}  # by trial, also of those replaced
+        self._entering: int | None = None
+        self._leaving: tuple[_Group, int] | None = None
+
+    def prefers_new(self) -> bool:
+        """Until the youngest population is whole."""
+        return not self._groups or len(self._groups[-1].members) < self._size
+
+    def enter(self, trial: int, *, full: bool) -> int:
+        self._entering = None if full else trial
+        return self.steps[-1] if full else self.steps[0]
+
+    def seated(self, trial: int, recipe: Recipe, fork: Fork | None) -> None:
+        """A new trial takes a new seat, a fork that of the member it replaces."""
+        if fork is not None and self._leaving is not None:
+            group, seat = self._leaving
+            loss = group.losses[fork.start][fork.parent]
+            group.members[seat] = _Member(trial, recipe, fork.start, fork.stop, loss)
+        elif trial == self._entering:
+            if self._groups == [] or len(self._groups[-1].members) >= self._size:
+                self._groups.append(_Group())
+            group, seat = self._groups[-1], len(self._groups[-1].members)
+            group.members.append(_Member(trial, recipe, 0, self.steps[0]))
+        else:
+            return
+        self._seats[trial] = group, seat
+
+    def report(self, trial: int, losses: Mapping[int, float]) -> None:
+        if trial not in self._seats:
+            return
+        group, seat = self._seats[trial]
+        member = group.members[seat]
+        before, loss = member.loss, losses[member.stop]
+        if math.isfinite(before) and math.isfinite(loss):
+            point = member.recipe.at(member.start).point
+            self._explorer.learn(point, member.start, before - loss)
+        member.loss = loss
+        member.reached = member.stop if math.isfinite(loss) else 0  # nothing of it can be copied
+        member.waits = member.stop < self.steps[-1]
+        group.losses.setdefault(member.stop, {})[trial] = loss
+
+    def next(self) -> tuple[int, int, int] | Fork | None:
+        for member, group in self._waiting():
+            member.waits, step = False, member.stop
+            worst, best = self._ends(group, step)
+            if member.trial in worst or member.loss == math.inf:
+                fork = self._fork(group, best, step)
+                if fork is not None:
+                    self._leaving = self._seats[member.trial]
+                    return fork
+            if member.loss < math.inf:
+                member.start, member.stop = step, self._after(step)
+                return member.trial, step, member.stop
+        return None
+
+    # ----------------------------------------------------------------------------------------
+
+    def _waiting(self) -> list[tuple[_Member, _Group]]:
+        """Who waits, in the order in which they are judged: see above."""
+        found = []
+        for group in self._groups:
+            for seat, member in enumerate(group.members):
+                if member.waits:
+                    worst, best = self._ends(group, member.stop)
+                    place = 0 if member.trial in worst else 2 if member.trial in best else 1
+                    found.append((member.stop, place, seat, member, group))
+        found.sort(key=lambda entry: entry[:3])
+        return [(member, group) for *_, member, group in found]
+
+    def _ends(self, group: _Group, step: int) -> tuple[set[int], set[int]]:
+        """The worst and the best fifth, at least one, of those that have come to the step."""
+        known = sorted(group.losses[step].items(), key=lambda item: (item[1], item[0]))
+        if 2 * len(known) < len(group.members) or len(known) < 2:
+            return set(), {trial for trial, loss in known[:1] if loss < math.inf}
+        count = max(1, int(_SHARE * len(known)))
+        best = {trial for trial, loss in known[:count] if loss < math.inf}
+        return {trial for trial, _ in known[-count:]} - best, best
+
+    def _fork(self, group: _Group, best: set[int], step: int) -> Fork | None:
+        """A changed copy of one of the best that has not come to its end; None: of nobody."""
+        end = self.steps[-1]
+        parents = [m for m in group.members if m.trial in best and step <= m.reached < end]
+        if not parents:
+            return None
+        parent = parents[int(self._rng.integers(len(parents)))]
+        start = parent.reached
+        others = [
+            m.recipe.at(start).point for m in group.members if m.start == start and not m.waits
+        ]
+        values = self._explorer.explore(parent.recipe.at(start).point, start, others)
+        return Fork(parent.trial, start, self._after(start), values) if values else None
+
+    def _after(self, step: int) -> int:
+        return self.steps[self.steps.index(step) + 1]
+
+
+def population_size(budget: float | None) -> int:
+    """Members, for a search that can expect so many full trainings beside the baseline's.
+
+    About ten, so that whole populations fit into the budget.
+
+    >>> [population_size(b) for b in (None, 3, 9, 15, 21, 101)]
+    [10, 4, 8, 14, 10, 10]
+    """
+    if budget is None:
+        return _SIZE
+    left = budget - 1
+    return max(_LEAST, int(left / max(1, round(left / _SIZE))))
