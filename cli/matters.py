@@ -55,7 +55,7 @@ def matters(state: State, *, top: int = 4) -> list[Matter]:
 
 def _rows(state: State) -> list[tuple[Trial, float]]:
     """Trials with values that compare: finished ones, or all at the first rung while few are."""
-    rows = [(t, t.last(state.metric)) for t in state.finished()]
+    rows = [(t, t.last(state.metric)) for t in state.finished() if not t.recipe.changes]
     if len(rows) < 4 and state.config:
         rung = state.config.fidelity[0]
         rows = [(t, dict(t.values(state.metric)).get(rung)) for t in state.search_trials()]

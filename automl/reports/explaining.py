@@ -98,12 +98,13 @@ def _options(state: State, one: Importance, scale: Scale) -> str:
     range_ = Space.from_json(state.config.card.space)[one.name].range
     best = state.incumbent()
     if not isinstance(range_, Choice):
-        value = best.recipe.point.get(one.name) if best else None
+        value = best.recipe.point.get(one.name) if best and not best.recipe.changes else None
         return "" if value is None else f"best trial: {short(value)}"
     groups: dict[str, list[float]] = {}
     for trial in state.finished():
         value_ = trial.last(state.metric)
-        if one.name in trial.recipe.point and value_ is not None and math.isfinite(value_):
+        named = one.name in trial.recipe.point and not trial.recipe.changes
+        if named and value_ is not None and math.isfinite(value_):
             groups.setdefault(short(trial.recipe.point[one.name]), []).append(value_)
     worst_last = state.better(1, 0)
     ranked = sorted(groups.items(), key=lambda g: median(g[1]), reverse=worst_last)

@@ -48,7 +48,9 @@ def importances(state: State) -> list[Importance]:
     space = Space.from_json(state.config.card.space)
     ranked = ranks(state)
     # A portfolio's or a late exploit's trial counts like any other; the newest tell the most.
-    trials = [state.trials[n] for n in sorted(ranked)[-_MOST:]]
+    # One whose values changed stands at no one place.
+    fixed = [n for n in sorted(ranked) if not state.trials[n].recipe.changes]
+    trials = [state.trials[n] for n in fixed[-_MOST:]]
     if len(trials) < ENOUGH:
         return []
     values = np.array([ranked[t.number] for t in trials])

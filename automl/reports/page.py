@@ -12,7 +12,14 @@ from importlib import metadata, resources
 from typing import Any
 
 from automl.records import Status
-from automl.reports import architecture, importance, plots, setting_plots, tables
+from automl.reports import (
+    architecture,
+    importance,
+    line_plot,
+    plots,
+    setting_plots,
+    tables,
+)
 from automl.reports.derived import derived, found_words, score_words
 from automl.reports.numerals import Scale, counted, duration, short
 from automl.space.tree import Space, describe
@@ -65,6 +72,7 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
             "comparison": plots.comparison(state),
             "gains": plots.gains(state),
             "history": plots.history(state),
+            "line": line_plot.line(state),
             "curves": plots.curves(state),
             "importance": setting_plots.importance(found),
             "parallel": setting_plots.parallel(state, found),
@@ -145,10 +153,13 @@ def _recipe(state: State) -> list[tuple[str, str, str, bool]]:
     base = baseline_recipe(state).point
     # Settings of a method that only the baseline uses would tell nothing.
     names = [*recipe.point, *(n for n in base if n not in recipe.point and "." not in n)]
-    return [
+    rows = [
         (n, short(recipe.point.get(n)), short(base.get(n)), recipe.point.get(n) != base.get(n))
         for n in names
     ]
+    for at, values in recipe.changes:
+        rows += [(f"{n} from step {at:,} on", short(v), "-", True) for n, v in values.items()]
+    return rows
 
 
 def _shown(state: State) -> list[Trial]:

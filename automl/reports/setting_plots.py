@@ -60,7 +60,7 @@ def importance(found: Sequence[Importance]) -> Figure | None:
 def parallel(state: State, found: Sequence[Importance]) -> Figure | None:
     """At most five axes; the same setting of several methods (their lr) shares one."""
     place = ranks(state)
-    trials = [state.trials[n] for n in place]
+    trials = [state.trials[n] for n in place if not state.trials[n].recipe.changes]
     assert state.config is not None
     space = Space.from_json(state.config.card.space)
     axes = _merged(found)[:5]
@@ -109,7 +109,8 @@ def slices(state: State, found: Sequence[Importance]) -> Figure | None:
 
     assert state.config is not None
     space = Space.from_json(state.config.card.space)
-    valued = trials_with_values(state)
+    # One whose settings changed meanwhile stands nowhere.
+    valued = [(t, v) for t, v in trials_with_values(state) if not t.recipe.changes]
     names = [i.name for i in found][:6] or [d.name for d in space][:6]
     names = [
         n for n in names if len({str(t.recipe.point.get(n)) for t, _ in valued} - {"None"}) > 1

@@ -62,7 +62,7 @@ def recipe_title(
     `methods_only` hyperparameters are counted, not named, unless they are all there is.
     """
     point, base = recipe.point, baseline.point if baseline else {}
-    if baseline and dict(point) == dict(base):
+    if baseline and dict(point) == dict(base) and not recipe.changes:
         return "baseline"
     methods, tuned = [], []
     for stage in _STAGES:
@@ -79,6 +79,8 @@ def recipe_title(
     if baseline is not None or not methods:
         others = [n for n in point if n.split(".")[0] not in FAMILIES and _differs(n, point, base)]
         tuned += [f"{_plain(n)} {short(point[n])}" for n in others]
+    if recipe.changes:
+        tuned.insert(0, f"values that change {counted(len(recipe.changes), 'time')}")
     if methods_only and methods:
         rest = f" (and {counted(len(tuned), 'smaller change')})" if tuned else ""
         return " + ".join(methods) + rest
@@ -303,9 +305,20 @@ def trials_rows(state: State) -> list[dict[str, Any]]:
                 "message": t.message,
                 "seed": t.recipe.seed,
                 **t.recipe.point,
+                **({"line": _line(t)} if t.recipe.changes else {}),
             }
         )
     return rows
+
+
+def _line(trial: Trial) -> str:
+    """What a trial is a copy of, and what changes in its line: "7@56; 56: adamw.lr=0.002"."""
+    changes = [
+        " ".join([f"{at}:", *(f"{n}={v}" for n, v in values.items())])
+        for at, values in trial.recipe.changes
+    ]
+    parent = [f"{trial.parent[0]}@{trial.parent[1]}"] if trial.parent and trial.start else []
+    return "; ".join([*parent, *changes])
 
 
 def trial_lines(state: State, number: int) -> list[str]:
@@ -315,6 +328,8 @@ def trial_lines(state: State, number: int) -> list[str]:
     scale = Scale(state.config.card.metric)
     name = trial.label or trial.phase
     share = f"{trial.reached} of {trial.recipe.steps} steps"
+    if trial.parent is not None and trial.start > 0:
+        share += f", from step {trial.start} on as a copy of trial {trial.parent[0]}"
     lines = [
         f"trial {number} ({name}): {recipe_title(trial.recipe, base)}",
         f"{trial.status}, {share}, {duration(trial.seconds)}"
@@ -331,5 +346,8 @@ def trial_lines(state: State, number: int) -> list[str]:
         differs = _differs(n, trial.recipe.point, base.point)
         was = f"   (baseline {short(base.point[n])})" if differs and n in base.point else ""
         lines.append(f"  {'*' if differs else ' '} {n:<{wide}}  {short(value)}{was}")
+    for at, values in trial.recipe.changes:
+        words = ", ".join(f"{_plain(n)} {short(v)}" for n, v in values.items())
+        lines.append(f"    from step {at} on: {words}")
     lines.append(f"    {'seed':<{wide}}  {trial.recipe.seed}")
     return lines

@@ -24,7 +24,7 @@ BASELINE = "baseline"
 FINALISTS = 3
 
 
-Identity = tuple[frozenset[tuple[str, Value]], int]
+Identity = tuple[frozenset[tuple[str, Value]], int, tuple[object, ...]]
 
 
 def same_point(recipe: Recipe) -> Identity:
@@ -32,7 +32,8 @@ def same_point(recipe: Recipe) -> Identity:
 
     As `Recipe.point_key`, but a hundred times as fast: the screen asks at each redraw.
     """
-    return frozenset(recipe.point.items()), recipe.steps
+    changes = tuple((at, frozenset(values.items())) for at, values in recipe.changes)
+    return frozenset(recipe.point.items()), recipe.steps, changes
 
 
 @dataclass(frozen=True, slots=True)

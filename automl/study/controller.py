@@ -246,7 +246,8 @@ class _Driver:
             return
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
-            self.strategy.tell(segment, told(report, self.state.metric))
+            values = told(report, self.state.metric)
+            self.strategy.tell(segment, values, seconds=report.seconds)
         elif trial.phase == architecture.PHASE:
             architecture.learn(self.strategy, self.state, report)
         self.keeper.ended(self.state, segment)
@@ -370,6 +371,7 @@ def _retell(strategy: Strategy, events: Sequence[tuple[int, Mapping[str, Any]]])
             report = Report.from_json(event["report"])
             phase = state.trials[report.trial].phase
             if report.trial not in state.open and phase == "search":
-                strategy.tell(handed_out[report.trial], told(report, state.metric))
+                values = told(report, state.metric)
+                strategy.tell(handed_out[report.trial], values, seconds=report.seconds)
             elif report.trial not in state.open and phase == architecture.PHASE:
                 architecture.learn(strategy, state, report)

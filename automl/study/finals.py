@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from automl.recipe import Recipe
@@ -109,17 +109,30 @@ def changes(state: State, winner: Recipe) -> list[Change]:
     for name in different:
         groups.setdefault(_group(name), []).append(name)
     found = []
+    if winner.changes:
+        label = "without changes while training"
+        found.append(Change("changes", label, (), replace(winner, changes=())))
     # Another method tells more than another number: it is taken back first.
     for group in sorted(groups, key=lambda g: (point.get(g) == base.get(g), _place(g))):
         kept = {n: v for n, v in point.items() if _group(n) != group}
         # Names that only now open (a schedule that the winner's optimizer had pinned) are the
         # baseline's too; `complete` drops those that stay closed.
-        without = Recipe(space.complete({**base, **kept}), steps=winner.steps, seed=winner.seed)
+        without = _still_changing(winner, space.complete({**base, **kept}), group)
         if same_point(without) != same_point(winner):
             names = tuple(groups[group])
             label = _label(group, names, point.get(group), base.get(group))
             found.append(Change(group, label, names, without))
     return found
+
+
+def _still_changing(winner: Recipe, point: Mapping[str, Value], group: str) -> Recipe:
+    """The winner at another point: what changes while it trains does so still, but for a group."""
+    changes = []
+    for at, values in winner.changes:
+        kept = {n: v for n, v in values.items() if n in point and _group(n) != group}
+        if kept:
+            changes.append((at, kept))
+    return replace(winner, point=point, changes=tuple(changes))
 
 
 def _finals(state: State, limit: float) -> list[Planned]:
@@ -184,8 +197,9 @@ def _cost(state: State, recipe: Recipe) -> float:
     assert state.config is not None
     point = same_point(recipe)
     for trial in state.finished():
-        if trial.passes > 0 and same_point(trial.recipe) == point:
-            return trial.passes / state.config.card.steps
+        trained = trial.reached - trial.start  # a fork has paid for its own steps alone
+        if trial.passes > 0 and trained > 0 and same_point(trial.recipe) == point:
+            return trial.passes / trained * recipe.steps / state.config.card.steps
     return recipe.steps / state.config.card.steps
 
 

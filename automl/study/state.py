@@ -121,6 +121,8 @@ class Trial:
     ended: float = 0.0
     found: Mapping[str, Any] | None = None  # by a supernet
     attempts: int = 0  # times that a worker went away with the present segment
+    start: int = 0  # step that it began at; later than 0 after a fork
+    parent: tuple[int, int] | None = None  # then, the trial and step that it went on from
 
     def values(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) of one metric, such as "val/accuracy"."""
@@ -155,7 +157,7 @@ class State:
     created: float = 0.0
     updated: float = 0.0
     wall_seconds: float = 0.0  # while a driver was alive and not paused, across resumes
-    searched: int = 0  # search trials begun
+    searched: int = 0  # search trials begun at step 0
     _passes: float = 0.0
     _seconds: float = 0.0  # of training, all trials
     _best: Trial | None = None
@@ -199,8 +201,10 @@ class State:
         trial = self.trials.get(segment.trial)
         if trial is None:
             trial = Trial(segment.trial, segment.recipe, phase, label, started=at)
+            trial.start, trial.parent = segment.start, segment.parent
             self.trials[segment.trial] = trial
-            self.searched += phase == "search"
+            # A fork takes the place of a trial that was begun: it is none of its own.
+            self.searched += phase == "search" and segment.start == 0
         trial.status = "running"
         trial.attempts = 0
         self.open[segment.trial] = segment

@@ -40,8 +40,8 @@ def experience(state: State) -> Experience:
     shares: list[float] = []
     for trial in state.search_trials():
         value = trial.last(state.metric)
-        if value is None and not trial.failed:
-            continue  # nothing is known of it yet
+        if (value is None and not trial.failed) or trial.recipe.changes:
+            continue  # nothing is known of it yet, or of no one point
         known = value is not None and math.isfinite(value) and not trial.failed
         points.append(trial.recipe.point)
         losses.append(sign * value if known and value is not None else math.inf)

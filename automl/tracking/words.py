@@ -58,6 +58,8 @@ def params(recipe: Recipe) -> dict[str, str]:
     lr = learning_rate(recipe)
     if lr is not None and lr > 0:
         out |= {"lr": f"{lr:.4g}", "lr_log10": f"{math.log10(lr):.3f}"}
+    for at, values in recipe.changes:
+        out[key(f"from {at}")] = ", ".join(f"{n} {v}" for n, v in values.items())
     return out | {"seed": str(recipe.seed), "steps": str(recipe.steps)}
 
 
