@@ -223,7 +223,7 @@ def _population(explorer: str) -> Callable[[Setting], Strategy]:
         from automl.search.samplers.quasi_random import QuasiRandomSampler
 
         low, high, _ = setting.fidelity
-        kind: type[Perturbing | Bandit] = {"pbt": Perturbing, "pb2": Bandit}[explorer]
+        kind = Bandit if explorer == "pb2" else Perturbing
         rule = Population(
             low,
             high,
