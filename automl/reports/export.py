@@ -127,12 +127,12 @@ def _parquet(state: State) -> bytes | None:
         return None
     import io
 
-    import pandas  # half a second, and only who exports pays it
+    import pyarrow.parquet  # only who exports pays it
 
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pandas.DataFrame({c: _column([row.get(c) for row in rows]) for c in columns})
+    table = pyarrow.table({c: _column([row.get(c) for row in rows]) for c in columns})
     target = io.BytesIO()
-    frame.to_parquet(target, index=False)
+    pyarrow.parquet.write_table(table, target)
     return target.getvalue()
 
 

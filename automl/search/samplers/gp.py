@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import qmc
 
 from automl.search.columns import Columns
 from automl.search.gaussian_process import Process, condition, fit, log_improvement
 from automl.search.paired import Suggestion
 from automl.space.ranges import Value
 from automl.space.tree import Point, Space
+
+if TYPE_CHECKING:
+    from scipy.stats.qmc import Sobol
 
 _KEPT = 80  # trials that the model is shown
 _BEST = 30  # of these are the best ones
@@ -51,7 +55,7 @@ class GpSampler:
         self._space = space
         self._columns = Columns(space)
         self._rng = np.random.default_rng([seed, 2])
-        self._sobol = qmc.Sobol(len(space), rng=np.random.default_rng([seed, 3]))
+        self._seed = seed
         self._low = min(rungs)
         self._rungs = tuple(rungs)
         self._startup = startup
@@ -63,6 +67,12 @@ class GpSampler:
         self._worthless = 0  # proposals in a row of which next to nothing was expected
         self._theta: np.ndarray | None = None
         self._fitted = 0  # observations at the last fit
+
+    @cached_property
+    def _sobol(self) -> Sobol:
+        from scipy.stats.qmc import Sobol  # most of a second, and a short study never scatters
+
+        return Sobol(len(self._space), rng=np.random.default_rng([self._seed, 3]))
 
     def suggest(self, trial: int) -> Suggestion:
         return self.suggest_like(trial, {})
