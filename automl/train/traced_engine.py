@@ -5,9 +5,9 @@
 
 vmap alone costs as much Python a step as it saves below K = 8; the traced list has none of it.
 What the trace would freeze wrongly (a member's numbers) goes in as tensors: weights, buffers, loss
-hyperparameters, and the masks of `nn.Dropout`, drawn as the member alone would draw them, so that
-a result does not depend on the pack. Other random numbers inside a model, and control flow that
-looks at values, cannot be traced: `declining.py` says so by name.
+hyperparameters, the masks of `nn.Dropout` and what else a model draws at random, as the member
+alone would draw it, so that a result does not depend on the pack. Control flow that looks at
+values cannot be traced: `declining.py` says so by name.
 
 Traces are kept by structure, number of members and shapes of the batch: a pack that goes on, or
 another one like it, pays nothing.
@@ -27,6 +27,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from automl.errors import RecipeError
 from automl.methods.stages import Batch
+from automl.train.drawn import Drawn, first_uses, taken_out
 from automl.train.fingerprint import fingerprint
 from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
@@ -67,7 +68,7 @@ class TracedEngine:
         if trace is None:
             trace = self._made[shapes] = self._trace(work, shapes)
         given = _inputs(packed, batch, work.hyper)
-        return trace.program(*given, *trace.masks(packed, work.keys))
+        return trace.program(*given, *trace.draws(packed, work.keys))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
@@ -85,10 +86,10 @@ class TracedEngine:
 
 
 class _Trace:
-    """One traced program, and the places of its dropout masks."""
+    """One traced program, and what it is given at random: dropout masks, then other draws."""
 
     def __init__(self, packed: Packed, work: Pass, rates: Mapping[str, float]) -> None:
-        self._sites = Sites()
+        self._sites, self._size = Sites(), len(packed.modules)
         model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites, rates)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,22 +104,35 @@ class _Trace:
             first = len(packed.views)
             for i, buffer in enumerate(packed.stacked.values(), first):
                 given[i] = buffer.clone()
-            masks = self.masks(packed, [0] * len(packed.modules))
+            masks = [x.new_empty(self._size, *x.shape) for _, x in self._sites.uses]
             traced = make_fx(whole)(*given, *masks)
+        places = first_uses(traced, len(masks))
+        self._drawn = [*map(self._masking, places, range(len(masks))), *taken_out(traced)]
+        self._order = sorted(range(len(self._drawn)), key=lambda i: self._drawn[i].place)
         traced.graph.eliminate_dead_code()
         traced.recompile()
         self.program: Traced = traced
 
-    def masks(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
-        """The masks [k, ...] of each use of a dropout layer, as each member alone draws them."""
-        if not self._sites.uses:
+    def _masking(self, place: int, use: int) -> Drawn:
+        """The masks of one use of a dropout layer."""
+        name, ones = self._sites.uses[use]
+
+        def fill(module: nn.Module, mask: Tensor) -> None:
+            self._sites.draw(module.get_submodule(name), ones, mask)
+
+        whole = ones.new_empty(self._size, *ones.shape)
+        return Drawn(place, tuple(whole.shape), whole.stride(), whole.dtype, fill)
+
+    def draws(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
+        """All that is random in a pass [k, ...], as each member alone draws it."""
+        if not self._drawn:
             return []
-        masks = [x.new_empty(len(keys), *x.shape) for _, x in self._sites.uses]
+        found = [drawn.blank(packed.w.device) for drawn in self._drawn]
         for k, (module, key) in enumerate(zip(packed.modules, keys, strict=True)):
             seed_torch(key, packed.w.device)
-            for mask, (name, ones) in zip(masks, self._sites.uses, strict=True):
-                self._sites.draw(module.get_submodule(name), ones, mask[k])
-        return masks
+            for i in self._order:
+                self._drawn[i].draw(module, found[i][k])
+        return found
 
 
 def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Traced:
@@ -142,7 +156,9 @@ def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Trac
 
     counts = [len(names), len(others), 4 if mixed else 2, len(hyper)]
 
-    each: Callable[..., tuple[tuple[Tensor, ...], Tensor]] = vmap(grad_and_value(member))
+    each: Callable[..., tuple[tuple[Tensor, ...], Tensor]] = vmap(
+        grad_and_value(member), randomness="different"
+    )
 
     def whole(*tensors: Tensor) -> tuple[Tensor, Tensor]:
         parts, at = [], 0
