@@ -27,6 +27,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Sites:
     """The uses of dropout layers in one forward pass, in order, and their masks."""
 
+    __slots__ = ("_masks", "_next", "_recording", "uses")  # opaque: no part of a fingerprint
+
     def __init__(self) -> None:
         self.uses: list[tuple[str, Tensor]] = []  # layer, ones of its input's shape and strides
         self._masks: Sequence[Tensor] = ()
