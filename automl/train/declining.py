@@ -7,6 +7,7 @@ shows itself within three updates or raises. A refusal is one line for people.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,14 +24,18 @@ _UPDATES = 3
 _AGREES = 1e-8
 _LEFT_OUT = ("optimizer", "transform", "schedule", "averaging", "gradient")
 
-# What torch says, and what it means; in the order in which they are looked for.
+# What torch says, in small letters, and what it means; in the order in which they are looked for.
 _WORDS = {
-    "random": "the model draws random numbers outside of nn.Dropout",
     "data-dependent": "the model's control flow, or a number in it, depends on its data",
     ".item()": "the model's control flow, or a number in it, depends on its data",
+    "dynamic shape": "the model picks out a number of values that depends on its data",
     "batching rule": "an operation of the model has no vectorized form",
+    "do not yet support": "an operation of the model has no vectorized form",
+    "broadcast shape": "the model fills a tensor that it made by torch.zeros; x.new_zeros packs",
     "saved tensor hooks": "the model checkpoints its activations",
-    "setup_context": "the model has a torch.autograd.Function of the old style",
+    "setup_context": "an autograd.Function of the model is old in style, as old checkpoints are",
+    "vmap support": "a torch.autograd.Function of the model has no vmap rule",
+    "data pointer": "the model takes numbers out of its tensors, by tolist or numpy",
     "sparse": "the model has sparse gradients",
 }
 
@@ -64,10 +69,11 @@ def reason_to_decline(task: ModelTask, recipe: Recipe) -> str:
 
 def worded(error: BaseException) -> str:
     """Why a trace failed, in one line for people."""
-    text = str(error)
+    text = str(error).lower()
     for sign, words in _WORDS.items():
         if sign in text:
-            return words
+            name = re.search(r"aten::\w+", text)
+            return f"{words} ({name[0]})" if name and "operation" in words else words
     return failure_of(error).message
 
 

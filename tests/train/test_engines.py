@@ -79,13 +79,18 @@ ARCHITECTURES = list(architectures())
 
 
 def trained(
-    task: ModelTask, points: Sequence[dict[str, Value]], engine: EngineName, *, seeds: Sequence[int]
+    task: ModelTask,
+    points: Sequence[dict[str, Value]],
+    engine: EngineName,
+    *,
+    seeds: Sequence[int],
+    steps: int = STEPS,
 ) -> tuple[Tensor, Program]:
     """Losses [steps, k] of a training of these members."""
     recipes = [Recipe(in_float64(p), steps=40, seed=s) for p, s in zip(points, seeds, strict=True)]
     program = Program(task, recipes, engine=engine)
-    program.begin(STEPS)
-    return torch.stack([program.step() for _ in range(STEPS)]), program
+    program.begin(steps)
+    return torch.stack([program.step() for _ in range(steps)]), program
 
 
 def assert_equal(a: Program, b: Program, members: list[int] | None = None) -> None:

@@ -1,29 +1,27 @@
-"""Packs through the door: slots, resumption, divergence, memory, and what declines to be packed."""
+"""Packs through the door: slots, resumption, divergence, memory, and the probe."""
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from automl.checkpoints import Store
 from automl.recipe import Recipe
 from automl.records import Pack, Packing, Report, Segment, Slot, Status
 from automl.space.ranges import Value
 from automl.tasks.task import ModelTask
-from automl.train.declining import reason_to_decline
 from automl.train.probing import probe
 from automl.train.segment import run
 
 from .small_problem import PLAIN, in_float64, network, small_task
-from .test_engines import ARCHITECTURES, MIXED, task_for
+from .test_engines import MIXED
 
 
 def segments(points: Sequence[dict[str, Value]], stop: int = 20) -> list[Segment]:
@@ -133,89 +131,6 @@ def test_a_slot_halves_until_its_trial_is_alone() -> None:
     assert halves[0] == Slot("7.0", 0, 3) and halves[4] == Slot("7.1", 1, 2)
     assert halves[4].halved() is None
     assert Slot.from_json(slots[2].to_json()) == slots[2]
-
-
-# What cannot be packed ------------------------------------------------------------------------
-
-
-class Body(nn.Module):
-    """A network whose forward pass is given."""
-
-    def __init__(self, forward: Callable[[Body, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.one, self.two = nn.Linear(2, 8), nn.Linear(8, 2)
-        self._given = forward
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._given(self, x)
-
-
-def noisy(model: Body, x: Tensor) -> Tensor:
-    out: Tensor = model.two(model.one(x).relu() + torch.randn(8, dtype=x.dtype))
-    return out
-
-
-def itemized(model: Body, x: Tensor) -> Tensor:
-    h = model.one(x).relu()
-    out: Tensor = model.two(h / (1 + h.abs().max().item()))
-    return out
-
-
-def branching(model: Body, x: Tensor) -> Tensor:
-    h = model.one(x)
-    out: Tensor = model.two(h.relu() if h.mean() > 0 else h.tanh())
-    return out
-
-
-def checkpointing(model: Body, x: Tensor) -> Tensor:
-    h = checkpoint(lambda a: model.one(a).relu(), x, use_reentrant=False)
-    out: Tensor = model.two(h)
-    return out
-
-
-def counting(model: Body, x: Tensor) -> Tensor:
-    model.calls += 1
-    out: Tensor = model.two(model.one(x).relu() * (1 + 0.1 * model.calls))
-    return out
-
-
-def masking(model: Body, x: Tensor) -> Tensor:
-    h = model.one(x)
-    h = h + 0 * h[h > 0].sum()
-    out: Tensor = model.two(h.relu())
-    return out
-
-
-@pytest.mark.parametrize(
-    ("forward", "says"),
-    [
-        (noisy, "draws random numbers outside of nn.Dropout"),
-        (itemized, "a number in it, depends on its data"),
-        (branching, "control flow, or a number"),
-        (counting, "changes its own attributes"),
-        (checkpointing, "checkpoints its activations"),
-        (masking, ""),
-    ],
-)
-def test_what_cannot_be_packed_is_told_by_name_and_trains_alone(
-    tmp_path: Path, forward: Callable[[Body, Tensor], Tensor], says: str
-) -> None:
-    task = small_task(lambda recipe: Body(forward))
-    reason = reason_to_decline(task, Recipe(PLAIN, steps=20))
-    assert reason
-    assert says in reason
-    reports = run(together(tmp_path, *segments([PLAIN, PLAIN])), task)
-    assert [(r.status, r.packed) for r in reports] == [(Status.DONE, 1)] * 2
-    found = reports[0].packing
-    assert found is not None
-    assert (found.size, found.reason) == (1, reason)
-
-
-@pytest.mark.parametrize(("name", "kind"), sorted({(n, k) for n, k, _ in ARCHITECTURES}))
-def test_our_own_architectures_can_be_packed(name: str, kind: str) -> None:
-    recipe = Recipe({**PLAIN, "architecture": name, "batch_size": 4}, steps=20)
-    assert reason_to_decline(task_for(kind), recipe) == ""
 
 
 def test_a_probe_measures_packs_and_its_report_says_so(tmp_path: Path) -> None:
