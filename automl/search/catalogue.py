@@ -20,8 +20,10 @@ from automl.search.fidelity.freeze_thaw import FreezeThaw
 from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
+from automl.search.fidelity.ranked import ranked
 from automl.search.paired import Paired, Rule, Sampler
 from automl.search.prescreen import Pool, Prescreened
+from automl.search.several import Several
 from automl.space.tree import Point, Space
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Setting:
     pool: Pool | None = None
     early_end: bool = False
     options: tuple[str, ...] = ()  # what stood behind the colon
+    several: tuple[str, ...] = ()  # directions, where Outcomes are told
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -106,12 +109,25 @@ def strategy(name: str, setting: Setting) -> Strategy:
     entry, options = look_up(name)
     setting = replace(setting, options=options)
     if entry.whole is not None:
+        if setting.several:
+            raise StrategyError(f"{name} takes one objective and no constraints")
         if setting.pool is not None:
             raise StrategyError(f"--prescreen is not for {name}, which keeps its networks")
         return entry.whole(setting)
     chosen = sampler(name, setting)
     if setting.pool is not None:
         chosen = Prescreened(setting.space, chosen, setting.pool)
+    if setting.several:
+        return Several(
+            setting.space,
+            chosen,
+            ranked(entry.rule)(*setting.fidelity),
+            steps=setting.fidelity[1],
+            directions=setting.several,
+            seed=setting.seed,
+            marks=rungs(*setting.fidelity),
+            early_end=setting.early_end,
+        )
     return Paired(
         setting.space,
         chosen,
@@ -202,6 +218,18 @@ def _regularized_evolution(setting: Setting) -> Sampler:
     from automl.search.samplers.regularized_evolution import RegularizedEvolutionSampler
 
     return RegularizedEvolutionSampler(setting.space, seed=setting.seed)
+
+
+def _nsga2(setting: Setting) -> Sampler:
+    from automl.search.samplers.nsga2 import Nsga2Sampler
+
+    return Nsga2Sampler(setting.space, seed=setting.seed)
+
+
+def _nsga3(setting: Setting) -> Sampler:
+    from automl.search.samplers.nsga3 import Nsga3Sampler
+
+    return Nsga3Sampler(setting.space, seed=setting.seed)
 
 
 def _bohb(setting: Setting) -> Sampler:
@@ -324,6 +352,16 @@ CATALOGUE: dict[str, Named] = {
         "the best of a few has a child, the oldest die (aging evolution)",
         "Choices rather than numbers, such as architectures, and noisy losses.",
         _regularized_evolution,
+    ),
+    "nsga2": Named(
+        "NSGA-II: fronts of trials have children, the less crowded ones first",
+        "Several objectives and a hundred cheap trials and more, many choices and conditions.",
+        _nsga2,
+    ),
+    "nsga3": Named(
+        "NSGA-III: as nsga2, spread along directions instead of by crowding",
+        "As nsga2, with three objectives and more.",
+        _nsga3,
     ),
     "de": Named(
         "differential evolution (Nevergrad's DE)",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from automl.aims import Outcome
 from automl.errors import StrategyError
 from automl.recipe import Recipe
 from automl.records import Segment
@@ -29,6 +30,9 @@ class Failure:
     message: str = ""
 
 
+Values = Mapping[int, float | Outcome]  # by step; an Outcome each where several things count
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A trial as the strategy knows it: what it was, how far it came, and its value there."""
@@ -36,8 +40,9 @@ class Trial:
     number: int
     recipe: Recipe
     step: int
-    value: float
+    value: float  # of the first objective
     label: str = ""
+    outcome: Outcome | None = None  # where several things count
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +181,7 @@ class Paired:
                 break
         return segments
 
-    def tell(
-        self,
-        segment: Segment,
-        values: Mapping[int, float] | Failure,
-        *,
-        seconds: float = 0.0,
-    ) -> None:
+    def tell(self, segment: Segment, values: Values | Failure, *, seconds: float = 0.0) -> None:
         """Take the values of an open segment, known by its trial.
 
         Raises:
@@ -196,12 +195,7 @@ class Paired:
         if seconds > 0 and isinstance(self._rule, Thrifty):
             self._rule.paid(trial, stop - segment.start, seconds)
         self._rule.report(trial, losses)
-        loss = losses[stop]
-        curve = {step / self._steps: value for step, value in losses.items()}
-        if trial not in self._forks:  # what a line of descent came to is no place in the space
-            self._sampler.observe(trial, loss, curve)
-        if loss < math.inf:
-            self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
+        self._learn(trial, stop, losses)
 
     def reserve(self, recipe: Recipe, label: str) -> int:
         """The number of a trial that is not the strategy's own: it is told nothing of it."""
@@ -235,6 +229,14 @@ class Paired:
     def label(self, trial: int) -> str:
         """Why the trial was begun: "baseline", "portfolio", or nothing."""
         return self._labels.get(trial, "")
+
+    def _learn(self, trial: int, stop: int, losses: Mapping[int, float]) -> None:
+        loss = losses[stop]
+        curve = {step / self._steps: value for step, value in losses.items()}
+        if trial not in self._forks:  # what a line of descent came to is no place in the space
+            self._sampler.observe(trial, loss, curve)
+        if loss < math.inf:
+            self._best[stop] = min(self._best.get(stop, (math.inf, trial)), (loss, trial))
 
     def _begin(self, like: Recipe | None) -> Segment:
         trial = len(self._recipes)
@@ -273,11 +275,17 @@ class Paired:
         # A step of odd size meets each residue once: a point that comes again is another recipe.
         return (self._first_seed + trial * 2654435761) % _SEEDS
 
-    def _losses(self, values: Mapping[int, float] | Failure, stop: int) -> dict[int, float]:
+    def _losses(self, values: Values | Failure, stop: int) -> dict[int, float]:
         if not isinstance(values, Mapping) or not values:
             return {stop: math.inf}
-        losses = {step: self._sign * float(values[step]) for step in sorted(values)}
+        losses = {step: self._sign * _number(values[step]) for step in sorted(values)}
         if not all(math.isfinite(loss) for loss in losses.values()):
             return {stop: math.inf}
         losses.setdefault(stop, losses[max(losses)])
         return losses
+
+
+def _number(value: float | Outcome) -> float:
+    if isinstance(value, Outcome):
+        raise StrategyError("told an Outcome; a strategy of one objective takes numbers")
+    return float(value)

@@ -9,19 +9,29 @@ driver that was killed builds its strategy anew and repeats the recorded calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from automl.aims import Outcome
 from automl.errors import StrategyError
 from automl.recipe import Recipe
 from automl.records import Segment
 from automl.search import catalogue
 from automl.search.catalogue import CATALOGUE, Fidelity, Setting, look_up
-from automl.search.paired import Failure, Trial
+from automl.search.paired import Failure, Trial, Values
 from automl.search.prescreen import Pool
 from automl.space.tree import Point, Space
 
-__all__ = ["Failure", "Strategy", "Trial", "default_fidelity", "make_strategy", "strategies"]
+__all__ = [
+    "Failure",
+    "Fronted",
+    "Outcome",
+    "Strategy",
+    "Trial",
+    "default_fidelity",
+    "make_strategy",
+    "strategies",
+]
 
 ETA = 3
 _FIRST_RUNG = 9  # a full training over this: ranks before a tenth of it mislead
@@ -34,17 +44,14 @@ class Strategy(Protocol):
     `new=False` only trials that have begun are continued, be it under a new number (a fork);
     new ones share the structure of `like` where the strategy can see to it (`Recipe.structure`).
     `tell` takes {step: value} of a segment that was asked, by its trial; nan, like a Failure, is
-    the worst value and ends the trial. `seconds` is what the segment took, 0 where nobody knows.
+    the worst value and ends the trial. Made for several directions, or for constraints, it is told
+    {step: Outcome} instead. `seconds` is what the segment took, 0 where nobody knows.
     """
 
     def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]: ...
 
     def tell(
-        self,
-        segment: Segment,
-        values: Mapping[int, float] | Failure,
-        *,
-        seconds: float = 0.0,
+        self, segment: Segment, values: Values | Failure, *, seconds: float = 0.0
     ) -> None: ...
 
     def incumbent(self) -> Trial | None:
@@ -72,12 +79,21 @@ class Ending(Protocol):
         """Why, for people; "" while it goes on."""
 
 
+@runtime_checkable
+class Fronted(Protocol):
+    """A strategy of several objectives, or of one under constraints."""
+
+    def front(self) -> list[Trial]:
+        """Trials at the furthest step that keep the constraints and that none of them beats in
+        every objective; the best in the first objective leads."""
+
+
 def make_strategy(
     name: str,
     space: Space,
     *,
     fidelity: Fidelity,
-    direction: str,
+    direction: str | Sequence[str],
     seed: int,
     workers: int = 1,
     budget: float | None = None,
@@ -90,7 +106,8 @@ def make_strategy(
     Args:
         fidelity: (min_steps, max_steps, eta): first rung, full training, and the factor between
             rungs, of which 1 in eta trials trains on; see `default_fidelity`.
-        direction: "maximize" or "minimize" the value that is told.
+        direction: "maximize" or "minimize" the value that is told; a sequence of them, one an
+            objective, where Outcomes are told: several values, or one under constraints.
         seed: of everything random; equal seeds, equal asks.
         workers: segments that run at the same time, usually.
         budget: full trainings that the search can expect to spend.
@@ -109,8 +126,12 @@ def make_strategy(
         raise StrategyError(f"fidelity: first rung {low} must lie in 1..{high}")
     if eta < 2:
         raise StrategyError(f"fidelity: eta {eta} must be at least 2")
-    if direction not in ("maximize", "minimize"):
-        raise StrategyError(f"direction '{direction}'; write maximize or minimize")
+    several = () if isinstance(direction, str) else tuple(direction)
+    for one in [direction] if isinstance(direction, str) else direction:
+        if one not in ("maximize", "minimize"):
+            raise StrategyError(f"direction '{one}'; write maximize or minimize")
+    if not several and not isinstance(direction, str):
+        raise StrategyError("no direction; write maximize or minimize, once an objective")
     setting = Setting(
         space,
         fidelity,
@@ -121,6 +142,7 @@ def make_strategy(
         portfolio,
         pool,
         early_end,
+        several=several,
     )
     return catalogue.strategy(name, setting)
 

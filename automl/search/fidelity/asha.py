@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 _CLOSE = 2  # a rung so near the end (high / rung) would save next to nothing
 
@@ -91,12 +92,22 @@ class Rung:
         self._in_top.discard(worst[1])
 
 
+class Waiting(Protocol):
+    """What a rung does, however it ranks."""
+
+    def add(self, trial: int, loss: float, *, waits: bool = True) -> None: ...
+
+    def promote(self) -> int | None: ...
+
+
 class Asha:
     """The rule of who trains on: the best 1/eta of each rung, decided as results come."""
 
+    _rung: Callable[[int], Waiting] = Rung
+
     def __init__(self, low: int, high: int, eta: int) -> None:
         self.steps = rungs(low, high, eta)
-        self._rungs = [Rung(eta) for _ in self.steps[:-1]]
+        self._rungs = [self._rung(eta) for _ in self.steps[:-1]]
         self._stops: dict[int, int] = {}  # index of the rung where the trial's segment stops
         self._passed: dict[int, int] = {}  # rungs that know the trial
 

@@ -9,7 +9,7 @@ compared. With fewer than `_ENOUGH` of them the first rung is believed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,10 +39,10 @@ class Cautious(Asha):
         if trial in self._whole and early < math.inf and late < math.inf:
             self._pairs.append((early, late))
             if len(self._pairs) >= _ENOUGH and len(self.steps) > 2:
-                self._first = 0 if _rank_correlation(self._pairs) >= _TRUST else 1
+                early_ranks, late_ranks = (self._ranked(x) for x in zip(*self._pairs, strict=True))
+                self._first = 0 if np.corrcoef(early_ranks, late_ranks)[0, 1] >= _TRUST else 1
 
-
-def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    """Spearman's, ties in order of appearance."""
-    ranks = np.array(pairs).argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])
+    def _ranked(self, losses: Sequence[float]) -> np.ndarray:
+        """The place [n] of each loss, ties in order of appearance."""
+        places: np.ndarray = np.array(losses).argsort(kind="stable").argsort(kind="stable")
+        return places

@@ -17,10 +17,12 @@ from automl.search.fidelity.asha import Asha, rungs
 class Hyperband:
     """The rule of who trains on: that of the trial's own bracket."""
 
+    _bracket_of = Asha
+
     def __init__(self, low: int, high: int, eta: int) -> None:
         steps = rungs(low, high, eta)
         promotions = range(len(steps) - 1, -1, -1)
-        self._brackets = [Asha(step, high, eta) for step in steps]
+        self._brackets = [self._bracket_of(step, high, eta) for step in steps]
         self._shares = [eta**k / (k + 1) for k in promotions]
         self._counts = [0] * len(steps)
         self._bracket: dict[int, Asha] = {}

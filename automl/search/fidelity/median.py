@@ -42,8 +42,12 @@ class Median:
         loss, seen = losses[self.steps[here]], self._at[self.steps[here]]
         last = here == len(self.steps) - 1
         few = len(seen) < _ENOUGH
-        if not last and loss < math.inf and (few or loss <= seen[(len(seen) - 1) // 2]):
+        if not last and loss < math.inf and (few or self._good(loss, seen)):
             self._waiting.append(trial)
+
+    def _good(self, loss: float, seen: list[float]) -> bool:
+        """Whether `loss` is no worse than the median of `seen`, sorted and holding it."""
+        return loss <= seen[(len(seen) - 1) // 2]
 
     def next(self) -> tuple[int, int, int] | None:
         if not self._waiting:
