@@ -136,17 +136,11 @@ class Aims:
         """Values turned so that lower is better."""
         return tuple(o.loss(metrics.get(o.name, math.nan)) for o in self.objectives)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "objectives": [[o.name, o.direction] for o in self.objectives],
-            "constraints": [[c.name, c.sense, c.bound, c.text] for c in self.constraints],
-        }
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Aims:
         return cls(
-            tuple(Objective(*o) for o in data["objectives"]),
-            tuple(Constraint(*c) for c in data["constraints"]),
+            tuple(Objective(**o) for o in data["objectives"]),
+            tuple(Constraint(**c) for c in data["constraints"]),
         )
 
 
@@ -181,9 +175,8 @@ def read_constraint(text: str) -> Constraint:
     units = UNITS.get(name, _PLAIN)
     if unit not in units:
         shown = ", ".join(u for u in units if u)
-        said = f"'{unit}' is no unit of {name}" if unit else f"{found[3]} what?"
-        more = f"; there are: {shown}" if shown else ""
-        raise TaskError(f"--constraint '{text}': {said}{more}")
+        said = f"'{unit}' is no unit of {name}; use" if unit else f"{found[3]} what?"
+        raise TaskError(f"--constraint '{text}': {said} {shown}")
     return Constraint(name, sense, amount * units[unit], text.strip())
 
 
@@ -200,6 +193,8 @@ def first_metric(objectives: Sequence[str]) -> str | None:
     if not names:
         return None
     first = names[0].removeprefix("val/")
+    if first.startswith("test/"):
+        raise TaskError(f"--objective {first}: the search never sees the test split")
     if names[0] in UNITS or "/" in first:
         raise TaskError(
             f"--objective {names[0]} comes first; begin with the metric that trainings are judged "
@@ -212,9 +207,8 @@ def unknown_name(option: str, name: str, metrics: Sequence[str]) -> TaskError:
     """No such objective; what there is."""
     known = [*(f"val/{m}" for m in metrics), "train/loss", *UNITS]
     near = nearest(name, [*known, *metrics])
-    return TaskError(
-        f"{option} {name}: no such metric or measure{near}; there are: {', '.join(known)}"
-    )
+    listed = ", ".join(known)
+    return TaskError(f"{option} {name}: no such metric or measure{near}; there are: {listed}")
 
 
 def plain_name(name: str) -> str:

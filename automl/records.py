@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from automl.aims import Aims
 from automl.recipe import Recipe
 
 Metrics = Mapping[str, float]  # "train/loss", "val/accuracy", "lr" ... ; NaN and infinities allowed
@@ -53,13 +54,16 @@ class TaskSpec:
     epochs: float | None = None  # length of a full training
     device: str = "auto"  # auto | cpu | cuda | cuda:1
     nas: str | None = None  # how an architecture is found first, as typed: "darts", "pc-darts" ...
+    objectives: tuple[str, ...] = ()  # --objective, as typed; (): the metric alone
+    constraints: tuple[str, ...] = ()  # --constraint, as typed
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskSpec:
-        return cls(**{**data, "sets": tuple(data["sets"])})
+        lists = {n: tuple(data.get(n, ())) for n in ("sets", "objectives", "constraints")}
+        return cls(**{**data, **lists})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,22 @@ class TaskCard:
     shape: Mapping[str, Any] = field(default_factory=dict)  # methods.stages.Shape as JSON
     classes: tuple[str, ...] = ()
     supernet: Mapping[str, Any] | None = None  # the job of --nas: "point", "steps", "passes"
+    aims: Aims | None = None  # where more than the metric counts
+
+    @property
+    def directions(self) -> str | tuple[str, ...]:
+        """What a strategy is made for: the metric's direction, or one for each objective."""
+        return self.direction if self.aims is None else self.aims.directions
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskCard:
-        return cls(**{**data, "classes": tuple(data.get("classes", ()))})
+        aims = data.get("aims")
+        found = {"classes": tuple(data.get("classes", ())),
+                 "aims": None if aims is None else Aims.from_json(aims)}  # fmt: skip
+        return cls(**{**data, **found})
 
 
 @dataclass(frozen=True, slots=True)

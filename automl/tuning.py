@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from automl.aims import first_metric, read_constraint
 from automl.errors import StrategyError, StudyError, TaskError
 from automl.executors.broker import broker_url
 from automl.executors.needs import checked as needs_checked
@@ -70,6 +71,8 @@ def tune(
     priority: int = 1,
     checkpoints: str | None = None,
     checkpoint_budget: str | None = None,
+    objectives: Sequence[str] = (),
+    constraints: Sequence[str] = (),
     listen: Listener = lambda event: None,
     stop: Stop = lambda: 0,
 ) -> State:
@@ -112,6 +115,9 @@ def tune(
             `runs`.
         checkpoint_budget: that checkpoints may take, "10g": those that nothing needs any more
             stay while there is room; None: they go at once.
+        objectives: what is searched for, the metric first: "val/accuracy", "params:min"; ():
+            the metric alone.
+        constraints: what a recipe must keep: "latency<5ms", "params<100k".
         listen: hears every event of the journal, and "smoke", "progress" and "phase" events.
         stop: asked often; 1 ends the study cleanly (it can go on later), 2 at once.
 
@@ -149,6 +155,8 @@ def tune(
         priority=priority,
         checkpoints=checkpoints,
         checkpoint_budget=checkpoint_budget,
+        objectives=tuple(objectives),
+        constraints=tuple(constraints),
     )
     with contextlib.closing(prepare(options, listen=listen)) as prepared:
         return conduct(prepared, listen=listen, stop=stop)
@@ -217,6 +225,8 @@ def checked(
     priority: int = 1,
     checkpoints: str | None = None,
     checkpoint_budget: str | None = None,
+    objectives: tuple[str, ...] = (),
+    constraints: tuple[str, ...] = (),
 ) -> TuneOptions:
     """The options as a study takes them; what can be refused at once is refused here.
 
@@ -253,17 +263,27 @@ def checked(
     look_up(strategy)
     if warm_start and strategy != "auto":
         raise StrategyError(f"--warm-start is for the strategy auto, not for {strategy}")
+    first = first_metric(objectives)
+    if first is not None and metric not in (None, first):
+        raise TaskError(
+            f"--metric {metric} and --objective {objectives[0]}: the first objective is the "
+            "metric; leave one of them out"
+        )
+    for text in constraints:
+        read_constraint(text)
     spec = TaskSpec(
         source=command or task or "",
         command=command is not None,
         target=target,
-        metric=metric,
+        metric=metric or first,
         metric_regex=metric_regex,
         space=space,
         sets=sets,
         epochs=epochs,
         device=device,
         nas=nas,
+        objectives=objectives,
+        constraints=constraints,
     )
     return TuneOptions(
         spec=spec,

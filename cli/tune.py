@@ -77,6 +77,24 @@ def tune(
             metavar="NAME", help="What is compared, such as accuracy.  [default: the task's]"
         ),
     ] = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME[:min|max]",
+            help="What to search for, the metric first: --objective val/accuracy --objective "
+            "params:min. Also latency, size, memory, seconds, passes.  [default: the metric]",
+        ),
+    ] = None,
+    constraints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint",
+            metavar="NAME<VALUE",
+            help="What a recipe must keep: 'latency<5ms', 'params<100k', 'val/f1>0.8'. May be "
+            "given several times.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of a table to predict.")
     ] = None,
@@ -250,6 +268,8 @@ def tune(
         priority=priority,
         checkpoints=checkpoints,
         checkpoint_budget=checkpoint_budget,
+        objectives=tuple(objectives or ()),
+        constraints=tuple(constraints or ()),
     )
     from automl.study.preparing import prepare
 

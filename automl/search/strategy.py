@@ -28,6 +28,7 @@ __all__ = [
     "Outcome",
     "Strategy",
     "Trial",
+    "Values",
     "default_fidelity",
     "make_strategy",
     "strategies",

@@ -82,16 +82,19 @@ def baseline_recipe(state: State) -> Recipe:
 
 
 def ranking(state: State) -> list[Contender]:
-    """Contenders that have an ended final, best first: fewest diverged, then mean validation."""
+    """Contenders that have an ended final, best first.
+
+    Fewest diverged, then by how far they break constraints, then by mean validation.
+    """
     assert state.config is not None
     sign = -1 if state.config.card.direction == "maximize" else 1
 
-    def place(contender: Contender) -> tuple[float, float]:
+    def place(contender: Contender) -> tuple[float, float, float]:
         values = values_of(state, contender, "validation")
         diverged = count(contender, Status.DIVERGED)
         mean = Sample.of(values).mean
         share = diverged / (diverged + len(values))
-        return share, math.inf if mean is None else sign * mean
+        return share, violation_of(state, contender), math.inf if mean is None else sign * mean
 
     heard = [
         c
@@ -119,6 +122,12 @@ def value_of(state: State, trial: Trial, split: Split) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def violation_of(state: State, contender: Contender) -> float:
+    """How far the contender's finished finals break the constraints, on average."""
+    found = [state.violation(t) for t in contender.trials if t.status == Status.DONE]
+    return _mean(found) if found else 0.0
+
+
 def count(contender: Contender, *statuses: Status) -> int:
     return sum(t.status in statuses for t in contender.trials)
 
@@ -132,8 +141,11 @@ def _ranked(state: State) -> dict[Identity, tuple[float, Recipe]]:
         if value is not None and math.isfinite(value):
             runs.setdefault(same_point(trial.recipe), []).append(trial)
     sign = -1 if state.config.card.direction == "maximize" else 1
+    front = {t.number for t in state.front()} if state.aims.several else set()
+    broken = {k: _mean([state.violation(t) for t in ts]) for k, ts in runs.items()}
+    behind = {k: not any(t.number in front for t in ts) for k, ts in runs.items()}
     means = {k: _mean([t.last(state.metric) for t in ts]) for k, ts in runs.items()}
-    best = sorted(runs, key=lambda k: (sign * means[k], runs[k][0].number))
+    best = sorted(runs, key=lambda k: (broken[k], behind[k], sign * means[k], runs[k][0].number))
     return {k: (means[k], runs[k][0].recipe) for k in best}
 
 

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from automl.aims import Outcome
 from automl.checkpoints import Store
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
-from automl.search.strategy import Ending, Failure, Strategy, make_strategy
+from automl.search.strategy import Ending, Failure, Strategy, Values, make_strategy
 from automl.space.tree import Space
 from automl.study import architecture
 from automl.study.budget import Budget
@@ -246,7 +247,7 @@ class _Driver:
             return
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
-            values = told(report, self.state.metric)
+            values = told(report, self.state)
             self.strategy.tell(segment, values, seconds=report.seconds)
         elif trial.phase == architecture.PHASE:
             architecture.learn(self.strategy, self.state, report)
@@ -316,13 +317,24 @@ class _Driver:
             self.listen(event)
 
 
-def told(report: Report, metric: str) -> dict[int, float] | Failure:
-    """What a strategy is told of a report: {step: value}, nan where training diverged."""
+def told(report: Report, state: State) -> Values | Failure:
+    """What a strategy is told of a report that the state has taken.
+
+    {step: value}, nan where training diverged; Outcomes where more than the metric counts.
+    """
     if report.status in FAILURES:
         return Failure(report.status.value, report.message)
-    values = {step: float(m[metric]) for step, m in report.curve if metric in m}
+    aims, metric = state.aims, state.metric
+    curve = [(s, m) for s, m in state.trials[report.trial].curve if s > report.start]
+    values: dict[int, float | Outcome]
+    if aims.plain:
+        values = {step: float(m[metric]) for step, m in curve if metric in m}
+        nothing: float | Outcome = math.nan
+    else:
+        values = {s: aims.outcome(m) for s, m in curve if all(n in m for n in aims.names)}
+        nothing = aims.outcome({})
     if report.status == Status.DIVERGED or not values:
-        values[report.reached] = math.nan
+        values[report.reached] = nothing
     return values
 
 
@@ -336,7 +348,7 @@ def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
         config.strategy,
         Space.from_json(config.card.space),
         fidelity=config.fidelity,
-        direction=config.card.direction,
+        direction=config.card.directions,
         seed=config.seed,
         workers=config.workers,
         budget=budget.search_fulls(config),
@@ -371,7 +383,7 @@ def _retell(strategy: Strategy, events: Sequence[tuple[int, Mapping[str, Any]]])
             report = Report.from_json(event["report"])
             phase = state.trials[report.trial].phase
             if report.trial not in state.open and phase == "search":
-                values = told(report, state.metric)
+                values = told(report, state)
                 strategy.tell(handed_out[report.trial], values, seconds=report.seconds)
             elif report.trial not in state.open and phase == architecture.PHASE:
                 architecture.learn(strategy, state, report)

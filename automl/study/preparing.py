@@ -15,6 +15,7 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
+from automl.aims import BY_DRIVER, COST
 from automl.errors import StudyError, TaskError
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
@@ -157,6 +158,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         if options.warm_start:
             config = replace(config, portfolio=_learnt(options, card))
         smoke = _smoke(executor, config, staging)
+        _check_aims(smoke, card)
         config = replace(config, full_seconds=_full_seconds(smoke, card))
         largest = largest_pack(config, budget.search_fulls(config))
         if config.pack == "auto" and largest > 1:
@@ -173,7 +175,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             config.strategy,
             Space.from_json(card.space),
             fidelity=config.fidelity,
-            direction=card.direction,
+            direction=card.directions,
             seed=config.seed,
             workers=config.workers,
             budget=budget.search_fulls(config),
@@ -362,6 +364,22 @@ def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: in
                 if report.status in (Status.DONE, Status.DIVERGED):
                     return report
                 raise TaskError(report.message or f"the smoke trial failed: {report.status}")
+
+
+def _check_aims(smoke: Report, card: TaskCard) -> None:
+    """See that the task tells all that it is tuned for.
+
+    Raises:
+        TaskError: a loop of the user's does not report one of the names.
+    """
+    if card.aims is None or not smoke.curve:
+        return
+    told = {name for _, metrics in smoke.curve for name in metrics}
+    told |= {COST + name for name in BY_DRIVER}
+    missing = [n for n in card.aims.names if n not in told]
+    if missing:
+        known = ", ".join(sorted(n.removeprefix("val/") for n in told))
+        raise TaskError(f"the task reports no {missing[0].removeprefix('val/')}; it has: {known}")
 
 
 def _full_seconds(smoke: Report, card: TaskCard) -> float:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from automl.aims import BY_DRIVER, COST, Aims, Objective
 from automl.recipe import Recipe
 from automl.records import (
     FAILURES,
@@ -32,6 +33,7 @@ from automl.records import (
     TaskCard,
     TaskSpec,
 )
+from automl.search.pareto import front_of
 from automl.search.prescreen import Pool
 from automl.space.ranges import Value
 from automl.space.tree import Space
@@ -228,7 +230,8 @@ class State:
         if lost or report.status == Status.STOPPED:
             return  # the segment stays open: it is run again
         del self.open[report.trial]
-        trial.curve = [(s, m) for s, m in trial.curve if s <= report.start] + list(report.curve)
+        trial.curve = [(s, m) for s, m in trial.curve if s <= report.start]
+        trial.curve += self._with_costs(trial.curve, report)
         trial.reached, trial.test, trial.ended = report.reached, report.test, at
         trial.found = report.found
         whole = report.reached >= trial.recipe.steps
@@ -236,6 +239,27 @@ class State:
         trial.status = "waiting" if waiting else report.status.value
         if trial.status == Status.DONE and trial.phase == "search" and self._improves(trial):
             self._best = trial
+
+    def _with_costs(
+        self, before: list[tuple[int, Metrics]], report: Report
+    ) -> list[tuple[int, Metrics]]:
+        """The report's curve with seconds and passes since step 0, where they are asked for.
+
+        Within a segment they are told only at its end; between, they grow evenly.
+        """
+        asked = [n for n in self.aims.measures if n in BY_DRIVER]
+        if not asked:
+            return list(report.curve)
+        length = max(report.reached - report.start, 1)
+        last = before[-1][1] if before else {}
+        found: list[tuple[int, Metrics]] = []
+        for step, metrics in report.curve:
+            share = (step - report.start) / length
+            costs = {
+                COST + n: last.get(COST + n, 0.0) + share * float(getattr(report, n)) for n in asked
+            }
+            found.append((step, {**metrics, **costs}))
+        return found
 
     def _released(self, report: Report) -> None:
         """Give up the trial's slot; one whose worker went away gets one in half of the pack."""
@@ -252,7 +276,10 @@ class State:
         if value is None or math.isnan(value):
             return False
         best = self._best.last(self.metric) if self._best else None
-        return best is None or self.better(value, best)
+        if self._best is None or best is None:
+            return True
+        mine, theirs = self.violation(trial), self.violation(self._best)
+        return mine < theirs if mine != theirs else self.better(value, best)
 
     # What people ask of a study ------------------------------------------------------------
 
@@ -261,6 +288,26 @@ class State:
         """The metric that is searched on, as it stands in curves: "val/accuracy"."""
         assert self.config is not None
         return f"val/{self.config.card.metric}"
+
+    @property
+    def aims(self) -> Aims:
+        """Objectives and constraints; the metric alone where nothing else was asked for."""
+        assert self.config is not None
+        card = self.config.card
+        return card.aims or Aims((Objective(self.metric, card.direction),))
+
+    def violation(self, trial: Trial) -> float:
+        """How far the trial breaks the constraints where it stands; 0: it keeps them."""
+        return self.aims.violation(trial.curve[-1][1] if trial.curve else {})
+
+    def front(self) -> list[Trial]:
+        """Finished search trials that keep the constraints and that none of them beats in every
+        objective; the best in the first one leads. Of one objective it is the incumbent."""
+        aims = self.aims
+        found = [(t, aims.losses(t.curve[-1][1])) for t in self.finished() if t.curve]
+        valued = [(t, x) for t, x in found if all(math.isfinite(v) for v in x)]
+        violations = [self.violation(t) for t, _ in valued]
+        return [valued[i][0] for i in front_of([x for _, x in valued], violations)]
 
     def better(self, a: float, b: float) -> bool:
         """Whether value a is strictly better than b."""
@@ -283,7 +330,10 @@ class State:
         return [t for t in self.search_trials() if t.status == Status.DONE]
 
     def incumbent(self) -> Trial | None:
-        """The best finished search trial; ties go to the earlier one."""
+        """The best finished search trial in the first objective; ties go to the earlier one.
+
+        One that keeps the constraints comes before all that do not.
+        """
         return self._best
 
     def passes(self) -> float:

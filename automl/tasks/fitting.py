@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
@@ -18,6 +18,7 @@ from automl.registry import family
 from automl.space.files import load_space
 from automl.space.ranges import Choice, Value
 from automl.space.tree import Space
+from automl.tasks.aiming import aims_of, further_metrics
 from automl.tasks.metrics import Metric, metric_for
 from automl.tasks.searching import supernet_plan, with_cells
 from automl.tasks.task import ModelTask, Split
@@ -26,6 +27,7 @@ from automl.tasks.teacher import read_teacher, without_teacher
 SPLIT_SEED = 0  # the same split in every study, so that studies compare
 _SHARES = (0.6, 0.2, 0.2)  # train, valid, test
 _EVALUATIONS = 12  # a full training: enough for a curve and for rungs
+Evaluate = Callable[[Tensor, Tensor], dict[str, float]]  # of outputs and targets, a whole split
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def model_task(
     spec: TaskSpec,
     found: Found,
     *,
-    evaluate: Callable[[Metric], Callable[[Tensor, Tensor], dict[str, float]]] | None = None,
+    evaluate: Callable[[Metric], Evaluate] | None = None,
 ) -> ModelTask:
     """The task of one of our architectures on what was found."""
     metric = metric_for(spec.metric, found.shape.target)
@@ -76,7 +78,12 @@ def model_task(
         name, hyper = chosen(recipe)
         return {"architecture": name} | {f"architecture.{name}.{n}": v for n, v in hyper.items()}
 
-    scored = evaluate(metric) if evaluate else lambda o, t: {metric.name: metric.value(o, t)}
+    scored = all_of(
+        [
+            evaluate(m) if evaluate else plainly(m)
+            for m in (metric, *further_metrics(spec, metric.name, found.shape.target))
+        ]
+    )
     taught = teacher is not None
     card = card_for(spec, found, metric.name, metric.direction, space, taught=taught)
     if spec.nas is not None:
@@ -91,6 +98,16 @@ def model_task(
     return ModelTask(
         card, found.shape, train, valid, test, build, None, scored, known, arguments=arguments
     )
+
+
+def plainly(metric: Metric) -> Evaluate:
+    """A metric of outputs and targets as they are."""
+    return lambda o, t: {metric.name: metric.value(o, t)}
+
+
+def all_of(parts: Sequence[Evaluate]) -> Evaluate:
+    """All the metrics that the parts give."""
+    return lambda o, t: {name: value for part in parts for name, value in part(o, t).items()}
 
 
 def card_for(
@@ -127,6 +144,7 @@ def card_for(
         device=device_for(spec),
         shape=asdict(found.shape),
         classes=found.classes,
+        aims=aims_of(spec, metric=metric, direction=direction, target=found.shape.target),
     )
 
 

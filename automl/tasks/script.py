@@ -27,6 +27,7 @@ from automl.errors import SpaceError, TaskError
 from automl.records import TaskCard, TaskSpec
 from automl.space.ranges import Range, parse_range
 from automl.space.tree import Space
+from automl.tasks.aiming import aims_of, maximized
 from automl.tasks.fitting import device_for
 from automl.tasks.metrics import direction_of
 from automl.tasks.task import Handle, LoopTask
@@ -69,13 +70,14 @@ def open_command(spec: TaskSpec) -> LoopTask:
     if not ranges:
         raise TaskError("--cmd: no {placeholder} in the command; write e.g. --lr {lr}")
     metric = spec.metric or "metric"
+    direction = direction_of(metric, maximized(spec))
     steps = max(round(spec.epochs or _FULL), 1) if lengths else 1
     script = next((Path(w).stem for w in words if w.endswith((".py", ".sh"))), Path(words[0]).name)
     card = TaskCard(
         name=script,
         kind="command",
         metric=metric,
-        direction=direction_of(metric),
+        direction=direction,
         space=Space(ranges).to_json(),
         steps=steps,
         eval_steps=1,
@@ -84,6 +86,7 @@ def open_command(spec: TaskSpec) -> LoopTask:
         code_fingerprint=_fingerprint(spec.source, words),
         resumable=False,
         device=device_for(spec),
+        aims=aims_of(spec, metric=metric, direction=direction),
     )
 
     def train(trial: Handle) -> None:

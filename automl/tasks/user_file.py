@@ -36,7 +36,8 @@ from automl.recipe import Recipe
 from automl.records import TaskSpec
 from automl.space.files import load_space
 from automl.space.ranges import Choice, Range, Value, parse_range
-from automl.tasks.fitting import Found, card_for, split_indices
+from automl.tasks.aiming import further_metrics
+from automl.tasks.fitting import Evaluate, Found, all_of, card_for, plainly, split_indices
 from automl.tasks.metrics import Metric, direction_of, metric_for
 from automl.tasks.task import ModelTask, Split, Task
 from automl.tasks.teacher import Teacher, of_module, read_teacher, without_teacher
@@ -50,7 +51,6 @@ from automl.tasks.user_dataset import (
 from automl.tasks.user_loop import loop_task, setting
 
 _EPOCHS = 20.0
-Evaluate = Callable[[Tensor, Tensor], dict[str, float]]
 
 
 def open_user_file(spec: TaskSpec) -> Task:
@@ -119,6 +119,8 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
     else:  # what fits together is the loss's to say
         outputs = int(output.shape[-1]) if output.ndim > 1 else 1
     metric, evaluate = _metric(path, module, spec, target)
+    further = further_metrics(spec, metric.name, target)
+    evaluate = all_of([evaluate, *(plainly(m) for m in further)])
     if own_loss is not None:
         with blame(path, _line(module.loss), "loss fails"):
             float(own_loss(output, y[:2], {}).mean())
@@ -282,11 +284,12 @@ def _outputs(path: Path, line: int, output: Tensor, y: Tensor, target: str) -> i
 
 def _metric(path: Path, module: ModuleType, spec: TaskSpec, target: str) -> tuple[Metric, Evaluate]:
     own = module.metric
-    if spec.metric is not None or isinstance(own, str):
+    asked = None if spec.metric == getattr(own, "__name__", None) else spec.metric
+    if asked is not None or isinstance(own, str):
         try:
-            metric = metric_for(spec.metric or own, target)
+            metric = metric_for(asked or own, target)
         except TaskError as error:
-            place = "--metric" if spec.metric else f"{path.name}: metric"
+            place = "--metric" if asked else f"{path.name}: metric"
             raise TaskError(f"{place}: {error}") from None
         if metric.name == "loss" and hasattr(module, "loss"):
             return metric, lambda o, t: {"loss": float(torch.as_tensor(module.loss(o, t)).mean())}

@@ -17,6 +17,7 @@ from automl.records import TaskCard, TaskSpec
 from automl.space.overrides import narrowed
 from automl.space.ranges import Range, parse_range
 from automl.space.tree import Space
+from automl.tasks.aiming import aims_of, maximized
 from automl.tasks.fitting import device_for
 from automl.tasks.metrics import direction_of
 from automl.tasks.task import LoopTask
@@ -43,12 +44,13 @@ def loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
         raise TaskError(
             f"{path.name}: no metric; say which reported name counts: metric = 'accuracy'"
         )
+    direction = direction_of(metric, getattr(module, "maximize", maximized(spec)))
     steps = max(round(spec.epochs or setting(path, module, "steps", 1, at_least=1)), 1)
     card = TaskCard(
         name=path.stem,
         kind="loop",
         metric=metric,
-        direction=direction_of(metric, getattr(module, "maximize", None)),
+        direction=direction,
         space=with_sets(Space(ranges), spec.sets).to_json(),
         steps=steps,
         eval_steps=1,
@@ -56,6 +58,7 @@ def loop_task(spec: TaskSpec, path: Path, module: ModuleType) -> LoopTask:
         about=f"{path.name}: a training loop of your own, {steps} steps",
         code_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
         device=device_for(spec),
+        aims=aims_of(spec, metric=metric, direction=direction),
     )
     return LoopTask(card, module.train)
 

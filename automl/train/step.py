@@ -108,6 +108,11 @@ class Program:
         self._checked = False
         self._taught: Tensor | None = None  # the teacher's outputs for the batch at hand
 
+    @property
+    def part_size(self) -> int:
+        """Samples of one forward pass: a batch, or the larger parts that it is accumulated from."""
+        return -(-self.batch_size // self._accumulate)
+
     def passes(self, k: int) -> float:
         """Forward-backward passes of one update of member k, without what `looked` counts."""
         ((stage, _),) = stages_of(self._optimizers, k)

@@ -19,6 +19,7 @@ from automl.checkpoints import Store
 from automl.errors import RecipeError
 from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.tasks.task import ModelTask, Task
+from automl.train.costs import costs
 from automl.train.measure import Judged
 from automl.train.patience import Patience
 from automl.train.step import Program
@@ -43,6 +44,7 @@ class Member:
     test: Metrics | None = None
     row: int = 0  # in the program's tensors
     patience: Patience | None = None
+    costs: Metrics | None = None  # that the task asks for, measured once a segment
 
     def report(
         self,
@@ -289,6 +291,7 @@ class Walk:
         save = last or time.perf_counter() - self._saved > _SAVE_SECONDS
         with Judged(program) as judged:
             valid = judged.metrics(self._task.valid, "val", self.places)
+            self._add_costs(judged, valid)
             if self._test and last:
                 self._measure_test(judged)
             ending = self._hear(step, valid)
@@ -333,6 +336,15 @@ class Walk:
             self._diverge(gone, step)
         if done:
             self._end([k for k, m in enumerate(self.members) if m in done], Status.DONE)
+
+    def _add_costs(self, judged: Judged, valid: Sequence[dict[str, float]]) -> None:
+        aims = self._task.card.aims
+        if aims is None or not aims.measures:
+            return
+        for m, metrics in zip(self.members, valid, strict=True):
+            if m.costs is None:
+                m.costs = costs(self._program, judged, m.row, aims.measures)
+            metrics |= m.costs
 
     # Early stopping -------------------------------------------------------------------------
 
