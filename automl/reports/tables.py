@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from automl.recipe import Recipe
 from automl.records import FAILURES, Status
 from automl.registry import FAMILIES
+from automl.reports.aim_words import aim_notes, broken_words, values_words
 from automl.reports.numerals import Scale, chance, counted, duration, short
 from automl.space.ranges import Value
 from automl.study.comparison import Sample
 from automl.study.contenders import baseline_recipe
 from automl.study.state import State, Trial
-from automl.study.verdict import Ablation, Standing, Verdict, judge
+from automl.study.verdict import BASELINE, Ablation, Standing, Verdict, judge
 
 _WORDS = 4  # of a title, before the rest is only counted
 _QUIET = (None, "none", "plain")
@@ -171,8 +172,10 @@ def verdict_notes(state: State, verdict: Verdict | None = None) -> list[str]:
             f"It may be up to {scale.size(d.high)}{scale.unit} better or "
             f"{scale.size(d.low)}{scale.unit} worse; more seeds (--seeds) would tell."
         )
-    if v.outcome == "worse":
+    if v.outcome == "worse" and v.keep == BASELINE:
         notes.append("The baseline is kept.")
+    elif v.outcome == "worse":
+        notes.append("It is kept all the same: the baseline breaks a constraint.")
     if v.ties:
         names = [recipe_title(s.recipe, baseline_recipe(state)) for s in v.standings
                  if s.label in v.ties]  # fmt: skip
@@ -192,6 +195,7 @@ def verdict_notes(state: State, verdict: Verdict | None = None) -> list[str]:
             f"{scale.size(v.luck)}{scale.unit} of the value that the search saw was luck: "
             "fresh seeds do not repeat it."
         )
+    notes += aim_notes(v)
     for s in v.standings:
         if s.diverged and s.trials:
             notes.append(f"{s.label}: {s.diverged} of {len(s.trials)} runs diverged.")
@@ -287,6 +291,7 @@ def trials_rows(state: State) -> list[dict[str, Any]]:
         return []
     metric = state.config.card.metric
     rows = []
+    front = {t.number for t in state.front()} if state.aims.several else set()
     for t in state.trials.values():
         rows.append(
             {
@@ -296,6 +301,7 @@ def trials_rows(state: State) -> list[dict[str, Any]]:
                 "status": t.status,
                 f"val_{metric}": t.last(state.metric),
                 f"test_{metric}": (t.test or {}).get(f"test/{metric}"),
+                **_aim_columns(state, t, front),
                 "reached": t.reached,
                 "steps": t.recipe.steps,
                 "seconds": round(t.seconds, 3),
@@ -321,6 +327,18 @@ def _line(trial: Trial) -> str:
     return "; ".join([*parent, *changes])
 
 
+def _aim_columns(state: State, trial: Trial, front: Collection[int]) -> dict[str, Any]:
+    """Further objectives, constraints, whether it is on the front; {} where one thing counts."""
+    aims = state.aims
+    if aims.plain:
+        return {}
+    names = [n for n in aims.names if n != state.metric]
+    found: dict[str, Any] = {n.replace("/", "_"): trial.last(n) for n in names}
+    if aims.constraints:
+        found["violation"] = state.violation(trial)
+    return found | ({"front": trial.number in front} if aims.several else {})
+
+
 def trial_lines(state: State, number: int) -> list[str]:
     """One trial described: what it is, how it went, its recipe with what differs marked."""
     assert state.config is not None
@@ -336,6 +354,13 @@ def trial_lines(state: State, number: int) -> list[str]:
         + (f" on {trial.device}" if trial.device else ""),
         f"validation {scale.words} {scale.value(trial.last(state.metric))}",
     ]
+    if not state.aims.plain and trial.curve:
+        last = trial.curve[-1][1]
+        names = [n for n in state.aims.names if n != state.metric and n in last]
+        lines.append(values_words({n: last[n] for n in names}))
+        broken = broken_words(state, trial)
+        on_front = any(t is trial for t in state.front()) if state.aims.several else False
+        lines += [broken] if broken else ["on the front"] if on_front else []
     if trial.test:
         seen = trial.test.get(f"test/{scale.metric}")
         lines.append(f"test {scale.words} {scale.value(seen)}")

@@ -51,9 +51,7 @@ class Strategy(Protocol):
 
     def ask(self, n: int, *, new: bool = True, like: Recipe | None = None) -> list[Segment]: ...
 
-    def tell(
-        self, segment: Segment, values: Values | Failure, *, seconds: float = 0.0
-    ) -> None: ...
+    def tell(self, segment: Segment, values: Values | Failure, *, seconds: float = 0.0) -> None: ...
 
     def incumbent(self) -> Trial | None:
         """The best finished trial; before one has finished, the best at the highest step."""

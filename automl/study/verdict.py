@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from automl.recipe import Recipe
@@ -47,9 +47,11 @@ from automl.study.contenders import (
     same_point,
     value_of,
     values_of,
+    violation_of,
 )
 from automl.study.finals import Planned, changes, next_trials
 from automl.study.state import State
+from automl.study.tradeoffs import Further, Place, further, places
 
 Outcome = Literal["better", "worse", "tied", "baseline", "not measured"]
 
@@ -142,6 +144,8 @@ class Verdict:
     luck: float | None = None  # how much better its value in the search was than on fresh seeds
     ablations: tuple[Ablation, ...] = ()
     reason: str = ""  # for "not measured": why
+    further: tuple[Further, ...] = ()  # what counts beside the metric
+    front: tuple[Place, ...] = ()  # of the search, where several objectives count
 
     def standing(self, label: str) -> Standing | None:
         return next((s for s in self.standings if s.label == label), None)
@@ -160,6 +164,8 @@ class Verdict:
             "standings": [s.to_json() for s in self.standings],
             "difference": self.difference.to_json() if self.difference else None,
             "ablations": [a.to_json() for a in self.ablations],
+            "further": [asdict(f) for f in self.further],
+            "front": [asdict(p) for p in self.front],
         }
 
     @classmethod
@@ -172,12 +178,25 @@ class Verdict:
                 "difference": Difference.from_json(found) if found else None,
                 "ties": tuple(data["ties"]),
                 "ablations": tuple(Ablation.from_json(a) for a in data["ablations"]),
+                "further": tuple(Further.from_json(f) for f in data.get("further", ())),
+                "front": tuple(Place(**p) for p in data.get("front", ())),
             }
         )
 
 
 def judge(state: State) -> Verdict:
     """The verdict on what has been trained so far; never raises, whatever is missing."""
+    found = _judged(state)
+    kept, base = found.standing(found.keep), found.standing(BASELINE)
+    return replace(
+        found,
+        further=further(state, kept.trials if kept else (), base.trials if base else ()),
+        front=places(state),
+    )
+
+
+def _judged(state: State) -> Verdict:
+    """The verdict on the first objective."""
     assert state.config is not None
     card = state.config.card
     order = ranking(state)
@@ -199,7 +218,7 @@ def judge(state: State) -> Verdict:
         direction=card.direction,
         split=split,
         winner=winner.label,
-        keep=BASELINE if outcome == "worse" else winner.label,
+        keep=BASELINE if outcome == "worse" and _allowed(state, rival, winner) else winner.label,
         standings=standings,
         rival=rival.label if rival else "",
         difference=difference,
@@ -209,6 +228,11 @@ def judge(state: State) -> Verdict:
         ablations=tuple(_ablations(state, order, split)),
         reason=reason,
     )
+
+
+def _allowed(state: State, rival: Contender | None, winner: Contender) -> bool:
+    """Whether the rival keeps the constraints as well as the winner does."""
+    return rival is not None and violation_of(state, rival) <= violation_of(state, winner)
 
 
 def _unmeasured(state: State) -> Verdict:
