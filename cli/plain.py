@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl.records import FAILURES, Status
+from automl.reports.aim_words import front_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
@@ -147,7 +148,9 @@ class PlainLines:
         best = self._state.incumbent()
         if best is None:
             return ""
-        return f"; best {self._scale.value(best.last(self._state.metric))} (trial {best.number})"
+        told = f"; best {self._scale.value(best.last(self._state.metric))} (trial {best.number})"
+        front = "" if self._state.aims.plain else front_words(self._state)
+        return f"{told}; {front}" if front else told
 
     def _earned(self, text: str) -> bool:
         if self._spent > tried(self._state) // 2:

@@ -17,6 +17,7 @@ from rich.console import Console, ConsoleOptions, OverflowMethod
 from rich.text import Text
 
 from automl.records import FAILURES, Status
+from automl.reports.aim_words import front_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted
 from automl.reports.tables import recipe_title
@@ -232,7 +233,11 @@ class Screen:
                 second.append(f"{scale.signed(now - value)}{scale.unit}  ", "green")
             if best is not base:
                 second.append(f"trial {best.number}: {self._title(best)}")
-        return [Text(f"{scale.words} on the validation split, {better}", "dim"), first, second]
+        lines = [Text(f"{scale.words} on the validation split, {better}", "dim"), first, second]
+        if not state.aims.plain and (words := front_words(state)):
+            lines.append(Text(f"{'front' if state.aims.several else 'kept':<10}", "dim"))
+            lines[-1].append(words.removeprefix("front of "), "bold")
+        return lines
 
     def _running(self, most: int, plain: bool) -> list[Text]:
         state = self._state

@@ -11,15 +11,23 @@ from typing import Annotated
 
 import typer
 
+from automl.aims import plain_name
 from automl.errors import AutomlError, StudyError
+from automl.reports.aim_words import front_words, written
 from automl.reports.numerals import Scale, counted, duration
-from automl.reports.tables import recipe_title, trial_lines, verdict_lines
+from automl.reports.tables import recipe_title, trial_lines, verdict_lines, winner_recipe
 from automl.study.state import State, Trial
 
 from .options import JournalUrl, Runs, StudyName
 from .table import aligned
 from .wording import about, curve, wrapped
 
+OneTrial = Annotated[
+    int | None,
+    typer.Option(
+        "--trial", metavar="N", min=0, help="The recipe of this trial.  [default: the one to keep]"
+    ),
+]
 _SHOWN = 15  # trials that `show` lists
 _CURVE = 40  # columns
 
@@ -55,14 +63,11 @@ def show(
     state = _state(name, runs, journal)
     if trial is None:
         lines = _study_lines(state, name, runs, journal)
-    elif trial in state.trials:
+    else:
+        _known(state, trial)
         lines = trial_lines(state, trial)
         points = [v for _, v in state.trials[trial].values(state.metric)]
         lines += ["", f"validation curve  {curve(points, _CURVE)}"] if len(points) > 1 else []
-    else:
-        last = max(state.trials, default=-1)
-        has = f"it has 0 to {last}" if last >= 0 else "it has none yet"
-        raise StudyError(f"study '{name}' has no trial {trial}; {has}")
     typer.echo("\n".join(lines))
 
 
@@ -71,15 +76,18 @@ def best(
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of TOML.")] = False,
+    trial: OneTrial = None,
 ) -> None:
     """Print the best recipe of a study.
 
     Save it and train it again: automl best NAME > best.toml; automl train best.toml
     """
-    from automl.reports.recipe_file import of_state, write_text
+    from automl.reports.recipe_file import of_state, of_trial, write_text
 
     state = _state(name, runs, journal)
-    found = of_state(state)
+    if trial is not None:
+        _known(state, trial)
+    found = of_state(state) if trial is None else of_trial(state, trial)
     if found is None:
         raise StudyError(f"study '{name}' has no trial that was trained to its end yet")
     if as_json:
@@ -138,6 +146,7 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE", help="Write there instead of printing.")
     ] = None,
+    trial: OneTrial = None,
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,
 ) -> None:
@@ -146,6 +155,9 @@ def export(
     csv and parquet hold one row a trial; script is plain torch and runs without automl.
     """
     state = _state(name, runs, journal)
+    if trial is not None:
+        _export_trial(state, trial, format_, to)
+        return
     from automl.reports.export import write_all  # plotting is slow to import
 
     from .quiet import quiet
@@ -156,6 +168,8 @@ def export(
     file = folder / _EXPORTED[format_]
     if not file.exists():
         raise StudyError(f"study '{name}' has nothing to export as {format_.value} yet")
+    if format_ in (Format.script, Format.toml):
+        _say_which(state)
     if to is not None:
         to.write_bytes(file.read_bytes())  # a pipe, too, such as /dev/stdout
         typer.echo(to, err=str(to).startswith("/dev/"))
@@ -163,6 +177,39 @@ def export(
         typer.echo(file)
     else:
         typer.echo(file.read_text(encoding="utf-8"), nl=False)
+
+
+def _export_trial(state: State, trial: int, format_: Format, to: Path | None) -> None:
+    """One trial's recipe instead of the study's best."""
+    from automl.reports import recipe_file, train_script
+
+    _known(state, trial)
+    assert state.config is not None
+    if format_ not in (Format.script, Format.toml):
+        raise StudyError(f"--trial {trial} goes with --format toml or script")
+    found = recipe_file.of_trial(state, trial)
+    text: str | None = recipe_file.write_text(found)
+    if format_ is Format.script:
+        text = train_script.write_text(found, state.config.card)
+    if text is None:
+        raise StudyError(f"trial {trial} cannot be written as a script")
+    if to is None:
+        typer.echo(text, nl=False)
+    else:
+        to.write_text(text, encoding="utf-8")
+        typer.echo(to, err=str(to).startswith("/dev/"))
+
+
+def _say_which(state: State) -> None:
+    """On stderr, which trial of a front this is, and how to get another."""
+    front, kept = state.front() if state.aims.several else [], winner_recipe(state)
+    if len(front) < 2 or kept is None:
+        return
+    same = [t.number for t in state.search_trials() if t.recipe.point_key == kept.point_key]
+    which = f"trial {same[0]}" if same else "the recipe of the verdict"
+    others = ", ".join(str(t.number) for t in front if t.number not in same)
+    typer.echo(f"{which}, kept for its first objective; another of the front: --trial {others}",
+               err=True)  # fmt: skip
 
 
 def rm(
@@ -205,6 +252,14 @@ def rm(
         with quiet():
             gone = forget(store, name)
         typer.echo(f"deleted {counted(gone, 'run')} in MLflow")
+
+
+def _known(state: State, trial: int) -> None:
+    if trial not in state.trials:
+        assert state.config is not None
+        last = max(state.trials, default=-1)
+        has = f"it has 0 to {last}" if last >= 0 else "it has none yet"
+        raise StudyError(f"study '{state.config.name}' has no trial {trial}; {has}")
 
 
 # Reading ----------------------------------------------------------------------------------------
@@ -262,6 +317,8 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
     ]
     if state.message and state.ended == "failed":
         lines.append(state.message.splitlines()[0])
+    if not state.aims.plain and front_words(state):
+        lines.append(front_words(state))
     lines.append("")
     if state.verdict is not None:
         lines += [*wrapped(verdict_lines(state)), ""]
@@ -284,25 +341,36 @@ def _trials_table(state: State) -> list[str]:
     scale, base = Scale(state.config.card.metric), state.baseline()
     sign = -1 if state.config.card.direction == "maximize" else 1
 
-    def order(t: Trial) -> tuple[bool, int, float]:
+    front = {t.number for t in state.front()} if state.aims.several else set()
+    further = [n for n in state.aims.names if n != state.metric]
+
+    def order(t: Trial) -> tuple[bool, int, float, bool, float]:
         value = t.last(state.metric)
         ranked = value is not None and value == value
-        return (t.failed or not ranked, -t.reached, sign * (value or 0.0) if ranked else 0.0)
+        worth = sign * (value or 0.0) if ranked else 0.0
+        behind = t.number not in front
+        return (t.failed or not ranked, -t.reached, state.violation(t), behind, worth)
 
     trials = sorted(state.search_trials(), key=order)
-    rows = [["TRIAL", state.config.card.metric.upper(), "STATE", "STEPS", "TIME", "RECIPE"]]
+    titles = [plain_name(n).upper() for n in further]
+    rows = [
+        ["TRIAL", state.config.card.metric.upper(), *titles, "STATE", "STEPS", "TIME", "RECIPE"]
+    ]
     for t in trials[:_SHOWN]:
         rows.append(
             [
-                str(t.number),
+                ("*" if t.number in front else "") + str(t.number),
                 scale.value(t.last(state.metric)),
+                *(written(n, t.last(n)) for n in further),
                 t.status,
                 f"{t.reached}/{t.recipe.steps}",
                 duration(t.seconds),
                 _what(t, base),
             ]
         )
-    lines = aligned(rows, right=(0, 1, 3, 4))
+    lines = aligned(rows, right=(*range(len(further) + 2), len(further) + 3, len(further) + 4))
+    if front:
+        lines.append("* on the front: none is better in every objective")
     if len(trials) > _SHOWN:
         lines.append(
             f"and {len(trials) - _SHOWN} more; all of them: automl export {state.config.name}"

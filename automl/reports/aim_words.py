@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from automl.aims import COST, plain_name
+from automl.aims import COST, OWN_UNIT, plain_name
 from automl.reports.numerals import Scale, counted, duration
 from automl.study.comparison import Sample
 from automl.study.state import State, Trial
@@ -37,6 +37,11 @@ def written(name: str, value: float | None) -> str:
         value, place = value / step, place + 1
     digits = f"{value:.0f}" if place == 0 else f"{value:.2f}" if bytes_ else f"{value:.3g}"
     return f"{digits} {units[place]}" if bytes_ else f"{digits}{units[place]}"
+
+
+def unit_of(name: str) -> str:
+    """The unit in which a curve's name is kept; "" for counts and metrics."""
+    return OWN_UNIT.get(name.removeprefix(COST), "") if name.startswith(COST) else ""
 
 
 def spread(name: str, sample: Sample) -> str:

@@ -6,6 +6,7 @@
     report.html        the study on one page                    page.py
     trials.csv, trials.parquet
     arch.svg           what a supernet found                    architecture.py
+    pareto.svg         several objectives, or constraints       front_plots.py
 
 Each file is whole or absent: written beside its place, then renamed. What a study cannot give yet
 (no finished trial, no checkpoint) is left out, and an older one of the name is removed.
@@ -23,7 +24,7 @@ from typing import Any
 
 from automl.checkpoints import TENSORS, Store
 from automl.errors import StudyError
-from automl.reports import architecture, page, recipe_file, tables, train_script
+from automl.reports import architecture, front_plots, page, recipe_file, tables, train_script
 from automl.study.state import State
 
 _PREFIX = "model/"
@@ -45,6 +46,7 @@ def write_all(state: State, folder: str | Path) -> list[Path]:
         "trials.csv": lambda: _csv(state),
         "trials.parquet": lambda: _parquet(state),
         architecture.FILE: lambda: architecture.picture(state).encode() or None,
+        "pareto.svg": lambda: front_plots.pareto(state).encode() or None if state.config else None,
     }
     written = []
     for name, make in makers.items():

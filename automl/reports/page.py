@@ -11,9 +11,14 @@ import platform
 from importlib import metadata, resources
 from typing import Any
 
+import numpy as np
+
+from automl.aims import plain_name
 from automl.records import Status
 from automl.reports import (
+    aim_words,
     architecture,
+    front_plots,
     importance,
     line_plot,
     plots,
@@ -22,6 +27,7 @@ from automl.reports import (
 )
 from automl.reports.derived import derived, found_words, score_words
 from automl.reports.numerals import Scale, counted, duration, short
+from automl.search.pareto import knee
 from automl.space.tree import Space, describe
 from automl.study.comparison import LEVEL
 from automl.study.contenders import baseline_recipe
@@ -73,6 +79,10 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
             "gains": plots.gains(state),
             "history": plots.history(state),
             "line": line_plot.line(state),
+
+
+            "pareto": front_plots.pareto(state),
+            "hypervolume": front_plots.hypervolume(state),
             "curves": plots.curves(state),
             "importance": setting_plots.importance(found),
             "parallel": setting_plots.parallel(state, found),
@@ -89,6 +99,7 @@ def _content(state: State, config: StudyConfig) -> dict[str, Any]:
             for d in Space.from_json(config.card.space)
         ],
         "derived": _derived(state),
+        "aims": _aims(state),
         "written": _moment(state.updated),
     }  # fmt: skip
 
@@ -235,6 +246,32 @@ def _derived(state: State) -> list[str]:
     if trial is None or trial.found is None:
         return []
     return [f"{trial.label}: {found_words(state, trial)}", *score_words(state, derived(state))]
+
+
+def _aims(state: State) -> dict[str, Any]:
+    """The front as a table, and what was asked for in words; {} where one thing counts."""
+    aims = state.aims
+    if aims.plain:
+        return {}
+    base, found = baseline_recipe(state), state.front()
+    losses = np.array([aims.losses(t.curve[-1][1]) for t in found])
+    middle = found[knee(losses)].number if len(found) > 2 else None
+    rows = [
+        (
+            str(t.number) + (" (knee)" if t.number == middle else ""),
+            tables.recipe_title(t.recipe, base),
+            [aim_words.written(n, t.curve[-1][1].get(n)) for n in aims.names],
+        )
+        for t in found[:_ROWS]
+    ]
+    asked = [f"{plain_name(o.name)} {o.direction}d" for o in aims.objectives]
+    asked += [c.text for c in aims.constraints]
+    return {
+        "asked": "; ".join(asked),
+        "names": [plain_name(n) for n in aims.names],
+        "rows": rows,
+        "words": aim_words.front_words(state),
+    }
 
 
 def _versions() -> list[str]:

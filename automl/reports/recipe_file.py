@@ -46,6 +46,16 @@ class RecipeFile:
     score: Mapping[str, Any] = field(default_factory=dict)
 
 
+def of_trial(state: State, number: int) -> RecipeFile:
+    """One trial's recipe, with its values in the search."""
+    assert state.config is not None
+    trial = state.trials[number]
+    last = trial.curve[-1][1] if trial.curve else {}
+    score: dict[str, Any] = {"study": state.config.name, "trial": number}
+    score |= {n: _rounded(last[n]) for n in state.aims.names if n in last}
+    return RecipeFile(state.config.spec, trial.recipe, score)
+
+
 def of_state(state: State) -> RecipeFile | None:
     """What best.toml of a study holds; None while nothing was trained to the end."""
     recipe = winner_recipe(state)
@@ -63,6 +73,8 @@ def of_state(state: State) -> RecipeFile | None:
         if standing is not None:
             score |= _figures(f"{who}validation", standing.validation)
             score |= _figures(f"{who}test", standing.test)
+    for f in verdict.further:
+        score |= _figures(f.name.replace("/", "_"), f.kept)
     d = verdict.difference
     if d is not None and d.low is not None and d.high is not None and d.p is not None:
         score["difference"] = _rounded(d.value)

@@ -43,6 +43,7 @@ _ARTIFACTS = (
     "train_best.py",
     "trials.csv",
     "arch.svg",
+    "pareto.svg",
     "plots",
     "*.png",
 )

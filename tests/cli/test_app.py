@@ -22,10 +22,10 @@ Main = Callable[[list[str]], int]
 HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "pydantic")
 
 FLAGS = {
-    "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --detach --device "
-    "--dry-run --epochs --help --journal --json --metric --metric-regex --mlflow --name "
-    "--nas --needs --pack --prescreen --priority --queue --quiet --runs --seed --seeds --set "
-    "--space --spend-all --strategy --target --warm-start --workers",
+    "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --constraint --detach "
+    "--device --dry-run --epochs --help --journal --json --metric --metric-regex --mlflow --name "
+    "--nas --needs --objective --pack --prescreen --priority --queue --quiet --runs --seed "
+    "--seeds --set --space --spend-all --strategy --target --warm-start --workers",
     "resume": "--broker --detach --help --journal --json --mlflow --queue --quiet --runs --workers",
     "pause": "--help --journal --runs",
     "stop": "--help --journal --runs",
@@ -44,7 +44,7 @@ FLAGS = {
     "train": "--device --help --save --seed --target --task",
     "ls": "--help --journal --runs",
     "show": "--help --journal --runs",
-    "best": "--help --journal --json --runs",
+    "best": "--help --journal --json --runs --trial",
     "report": "--help --journal --open --runs",
     "explain": "--help --journal --runs",
     "compare": "--help --journal --runs",
@@ -61,7 +61,7 @@ FLAGS = {
     "bench": "--help",
     "bench packs": "--device --help --largest --set --target",
     "doctor": "--help --runs",
-    "export": "--format --help --journal --runs --to",
+    "export": "--format --help --journal --runs --to --trial",
     "rm": "--help --journal --runs --yes",
 }
 
