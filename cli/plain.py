@@ -125,6 +125,9 @@ class PlainLines:
             told = f"{who}: {self._scale.value(best.last(state.metric))}{self._gain(best)}"
             base = state.baseline()
             words = recipe_title(best.recipe, base.recipe if base else None)
+            kept = state.aims.constraints and state.violation(best) == 0
+            if kept and before is not None and state.violation(before) > 0:
+                told += ", the first to keep the constraints"
             self._earned(told if best is base else f"{told}; best so far: {words}")
         elif self._clock() - self._spoke > _QUIET_SECONDS:
             _, left = search_progress(state)

@@ -51,7 +51,8 @@ def best_after(state: State, fulls: float) -> float | None:
         spent += trial.passes / state.config.card.steps
         if spent > fulls + 1e-9:
             break
-        value = trial.last(state.metric) if trial.status == "done" else None
+        allowed = trial.status == "done" and state.violation(trial) == 0
+        value = trial.last(state.metric) if allowed else None
         if value is not None and math.isfinite(value):
             best = value if best is None or state.better(value, best) else best
     return best

@@ -53,7 +53,7 @@ def path(state: State) -> list[tuple[Trial, float]]:
     best: float | None = None
     for trial in sorted(state.finished(), key=lambda t: (t.ended, t.number)):
         value = trial.last(state.metric)
-        if value is None or not math.isfinite(value):
+        if value is None or not math.isfinite(value) or state.violation(trial) > 0:
             continue
         if best is None or state.better(value, best):
             gain = 0.0 if best is None else abs(value - best)

@@ -14,7 +14,17 @@ import numpy as np
 
 from automl.aims import Aims, Constraint, Objective, plain_name
 from automl.reports.aim_words import unit_of
-from automl.reports.drawing import BLUE, GREEN, GREY, INK, ORANGE, add_legend, drawn, new_axes
+from automl.reports.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    add_legend,
+    drawn,
+    new_axes,
+    visible_range,
+)
 from automl.reports.numerals import Scale
 from automl.search.hypervolume import hypervolume as volume
 from automl.search.pareto import front_of
@@ -141,7 +151,16 @@ def _panel(ax: Axes, state: State, found: list[Trial], x: Objective) -> None:
     values = [p[0] for p in at.values()]
     if min(values) > 0 and max(values) / min(values) > _LOG_RATIO:
         ax.set_xscale("log")
+    else:
+        from matplotlib.ticker import MaxNLocator  # see drawn
+
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.margins(0.08)
+    heights = [at[t.number][1] / _factor(y.name) for t in found]
+    low, high = visible_range(heights, state, keep=0.8)
+    shown = [low, high, *(h for t, h in zip(found, heights, strict=True) if t.number in front)]
+    pad = 0.06 * (max(shown) - min(shown))
+    ax.set_ylim((min(shown) - pad) * _factor(y.name), (max(shown) + pad) * _factor(y.name))
     for c in state.aims.constraints:
         if c.name in (x.name, y.name):
             _shade(ax, c, horizontal=c.name == y.name)

@@ -161,7 +161,7 @@ def history(state: State) -> Figure | None:
     best: float | None = None
     steps: list[tuple[int, float]] = []
     for t, v in ended:
-        if best is None or state.better(v, best):
+        if state.violation(t) == 0 and (best is None or state.better(v, best)):
             best = v
             steps.append((t.number, v * scale.factor))
     if steps and best is not None:

@@ -172,10 +172,11 @@ def verdict_notes(state: State, verdict: Verdict | None = None) -> list[str]:
             f"It may be up to {scale.size(d.high)}{scale.unit} better or "
             f"{scale.size(d.low)}{scale.unit} worse; more seeds (--seeds) would tell."
         )
-    if v.outcome == "worse" and v.keep == BASELINE:
-        notes.append("The baseline is kept.")
-    elif v.outcome == "worse":
+    barred = v.keep != BASELINE and any(f.baseline_broken for f in v.further)
+    if v.outcome == "worse" and barred:
         notes.append("It is kept all the same: the baseline breaks a constraint.")
+    elif v.outcome == "worse":
+        notes.append("The baseline is kept.")
     if v.ties:
         names = [recipe_title(s.recipe, baseline_recipe(state)) for s in v.standings
                  if s.label in v.ties]  # fmt: skip

@@ -166,11 +166,15 @@ def colour(place: int) -> str:
 
 
 def ranking(state: State) -> list[Trial]:
-    """Search trials trained to the end with a finite value, best first; ties by number."""
+    """Search trials trained to the end with a finite value, best first; ties by number.
+
+    Those that break constraints come last.
+    """
     sign = -1.0 if state.config and state.config.card.direction == "maximize" else 1.0
     valued = [(t.last(state.metric), t) for t in state.finished()]
     known = [(v, t) for v, t in valued if v is not None and math.isfinite(v)]
-    return [t for _, t in sorted(known, key=lambda pair: (sign * pair[0], pair[1].number))]
+    order = {t.number: (state.violation(t), sign * v, t.number) for v, t in known}
+    return sorted((t for _, t in known), key=lambda t: order[t.number])
 
 
 def winner(state: State) -> Trial | None:
