@@ -64,7 +64,7 @@ def show(
     if trial is None:
         lines = _study_lines(state, name, runs, journal)
     else:
-        _known(state, trial)
+        _known(state, name, trial)
         lines = trial_lines(state, trial)
         points = [v for _, v in state.trials[trial].values(state.metric)]
         lines += ["", f"validation curve  {curve(points, _CURVE)}"] if len(points) > 1 else []
@@ -86,7 +86,7 @@ def best(
 
     state = _state(name, runs, journal)
     if trial is not None:
-        _known(state, trial)
+        _known(state, name, trial)
     found = of_state(state) if trial is None else of_trial(state, trial)
     if found is None:
         raise StudyError(f"study '{name}' has no trial that was trained to its end yet")
@@ -156,7 +156,7 @@ def export(
     """
     state = _state(name, runs, journal)
     if trial is not None:
-        _export_trial(state, trial, format_, to)
+        _export_trial(state, name, trial, format_, to)
         return
     from automl.reports.export import write_all  # plotting is slow to import
 
@@ -179,12 +179,12 @@ def export(
         typer.echo(file.read_text(encoding="utf-8"), nl=False)
 
 
-def _export_trial(state: State, trial: int, format_: Format, to: Path | None) -> None:
+def _export_trial(state: State, name: str, trial: int, format_: Format, to: Path | None) -> None:
     """One trial's recipe instead of the study's best."""
     from automl.reports import recipe_file, train_script
 
-    _known(state, trial)
     assert state.config is not None
+    _known(state, name, trial)
     if format_ not in (Format.script, Format.toml):
         raise StudyError(f"--trial {trial} goes with --format toml or script")
     found = recipe_file.of_trial(state, trial)
@@ -254,12 +254,11 @@ def rm(
         typer.echo(f"deleted {counted(gone, 'run')} in MLflow")
 
 
-def _known(state: State, trial: int) -> None:
+def _known(state: State, name: str, trial: int) -> None:
     if trial not in state.trials:
-        assert state.config is not None
         last = max(state.trials, default=-1)
         has = f"it has 0 to {last}" if last >= 0 else "it has none yet"
-        raise StudyError(f"study '{state.config.name}' has no trial {trial}; {has}")
+        raise StudyError(f"study '{name}' has no trial {trial}; {has}")
 
 
 # Reading ----------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@
 pytest finds the tests of the base class. `make` must give a new sampler with no results; the class
 must be importable by its name (another process does). Losses are those of `error` below:
 synthetic, cheap, with conditions, whole numbers and choices. A sampler of one's own is driven
-by `automl.search.paired.Paired`, together with a fidelity rule.
+by `automl.search.paired.Paired`, together with a fidelity rule. One that takes several losses as
+they are inherits `ManyLossesContract`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 
 from automl.search.paired import Sampler
+from automl.search.several import ManyLosses
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Point, Space
 
@@ -183,6 +185,38 @@ class SamplerContract:
             seen.add(tuple(point.items()))
             sampler.observe(trial, float(trial % 3))
         assert len(seen) > 1
+
+
+class ManyLossesContract(SamplerContract):
+    """Promises of a sampler that takes several losses as they are (`search.several.ManyLosses`)."""
+
+    def test_it_takes_several_losses_and_repeats_itself(self) -> None:
+        first = drive_many(self.make(TREE, seed=5), trials=self.trials)
+        assert drive_many(self.make(TREE, seed=5), trials=self.trials) == first
+        for point in first:
+            TREE.validate(point)
+
+    def test_it_goes_on_where_every_trial_breaks_a_constraint(self) -> None:
+        points = drive_many(self.make(TREE, seed=0), trials=self.trials, broken=0.5)
+        assert len({tuple(p.items()) for p in points}) > self.trials / 2
+
+
+def drive_many(sampler: Sampler, *, trials: int, broken: float = 0.0) -> Points:
+    """A search for a small error and a small depth, told as two losses; every fifth trial fails.
+
+    `broken`: by how much every trial breaks a constraint.
+    """
+    assert isinstance(sampler, ManyLosses)
+    points: Points = []
+    for trial in range(trials):
+        points.append(dict(sampler.suggest(trial).point))
+        depth = points[trial]["model.depth"]
+        assert isinstance(depth, int)
+        if loss_of(trial, points[trial]) == math.inf:
+            sampler.observe_losses(trial, (math.inf, math.inf), math.inf)
+        else:
+            sampler.observe_losses(trial, (error(points[trial]), float(depth)), broken)
+    return points
 
 
 def _x(point: Point) -> float:

@@ -9,7 +9,7 @@ from automl.errors import StrategyError
 from automl.search.catalogue import CATALOGUE, Setting, sampler
 from automl.search.paired import Sampler
 from automl.space.tree import Space
-from automl.testing.samplers import TREE, SamplerContract, drive
+from automl.testing.samplers import TREE, ManyLossesContract, SamplerContract, drive
 
 SLOW = ("pso", "nevergrad")  # as `de` but for what Nevergrad draws; see the last test
 NAMES = [
@@ -28,9 +28,14 @@ class Registered(SamplerContract):
         return sampler(self.name, Setting(space, seed=seed, workers=3, budget=40.0))
 
 
+class Evolved(Registered, ManyLossesContract):
+    """One that takes several losses as they are."""
+
+
 for _name in NAMES:
     _title = "Test_" + _name.replace(":", "_")
-    globals()[_title] = type(_title, (Registered,), {"name": _name, "__module__": __name__})
+    _kind = Evolved if _name.startswith("nsga") else Registered
+    globals()[_title] = type(_title, (_kind,), {"name": _name, "__module__": __name__})
 
 
 @pytest.mark.parametrize(
