@@ -12,7 +12,7 @@ import pytest
 from automl.aims import Aims, Constraint, Objective
 from automl.executors.simulated import Simulated
 from automl.recipe import Recipe
-from automl.records import Report, TaskCard, TaskSpec
+from automl.records import Progress, Report, TaskCard, TaskSpec
 from automl.reports import aim_words, front_plots, page, tables
 from automl.reports.recipe_file import of_trial
 from automl.space.ranges import Choice, Float, Int
@@ -56,14 +56,22 @@ def measure(recipe: Recipe, step: int) -> tuple[dict[str, float], float]:
     return metrics, step / 100
 
 
-class WithTests(Simulated):
-    """The executor of made-up curves, which knows a test split, too."""
+class Executor:
+    """Made-up curves in virtual time, and a test split, too."""
 
-    def reports(self, timeout: float = 0.0) -> list[Report]:
-        found = super().reports(timeout)
+    def __init__(self) -> None:
+        self._inner = Simulated(measure, workers=1)
+        self.submit, self.cancel = self._inner.submit, self._inner.cancel
+        self.close = self._inner.close
+
+    @property
+    def capacity(self) -> int:
+        return self._inner.capacity
+
+    def reports(self, timeout: float) -> list[Report | Progress]:
         return [
             replace(r, test={"test/accuracy": r.curve[-1][1]["val/accuracy"]}) if r.curve else r
-            for r in found
+            for r in self._inner.reports(timeout)
         ]
 
 
@@ -75,9 +83,7 @@ def driven(folder: Path, *, reports: int = 10**6, strategy: str = "auto") -> Sta
     state = replay(event for _, event in journal.events())
     config = state.config or replace(CONFIG, strategy=strategy)
     heard: list[Any] = []
-    prepared = Prepared(
-        config, folder, journal, url, WithTests(measure, workers=1), live, state, None
-    )
+    prepared = Prepared(config, folder, journal, url, Executor(), live, state, None)
 
     def listen(event: Any) -> None:
         heard.extend([event] if event["kind"] == "report" else [])
@@ -122,7 +128,7 @@ def test_the_incumbent_keeps_the_constraints_and_leads_the_front(
     assert base is not None and state.violation(base) > 0  # width 100
     assert best is not None and state.violation(best) == 0
     assert front[0] is best
-    widths = [t.recipe.point["model.width"] for t in front]
+    widths = [int(str(t.recipe.point["model.width"])) for t in front]
     assert widths == sorted(widths, reverse=True)
     assert all(state.violation(t) == 0 for t in front)
     better = [t for t in state.finished() if t.last(state.metric) > best.last(state.metric)]  # type: ignore[operator]
