@@ -33,7 +33,6 @@ def test_an_example_trains_to_something_better(path: Path, tmp_path: Path) -> No
     name = f"val/{task.card.metric}"
     first, last = report.curve[0][1][name], report.curve[-1][1][name]
     assert last > first if task.card.direction == "maximize" else last < first
-    assert report.seconds < 20
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
