@@ -35,7 +35,6 @@ from automl.study.packing import largest_pack
 from automl.study.prescreening import pool_for
 from automl.study.sameness import check_same
 from automl.study.state import State, StudyConfig, replay
-from automl.study.warm_start import starting_points
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -341,6 +340,8 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
 
 def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
     """What the earlier studies that the options name know of this task's space."""
+    from automl.study.warm_start import starting_points  # its model's scipy costs half a second
+
     earlier = [
         saved_state(name, runs=options.runs, journal=options.journal) for name in options.warm_start
     ]

@@ -345,7 +345,7 @@ def test_closing_in_the_middle_of_a_training_leaves_no_process(
     began = time.monotonic()
     executor.close()
     executor.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # it waits for neither
     assert children() == before
 
 
