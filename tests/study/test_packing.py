@@ -116,7 +116,7 @@ def strategy_asks(name: str = "random") -> Any:
     return strategy, ask
 
 
-@pytest.mark.parametrize("name", ["random", "tpe", "asha", "auto"])
+@pytest.mark.parametrize("name", ["random", "tpe", "asha", "auto", "pbt"])
 def test_new_trials_are_asked_for_until_the_pack_is_full(name: str) -> None:
     _, ask = strategy_asks(name)
     groups = Packer("8", 8).gather(ask, 3, State(config=config("8")))

@@ -33,6 +33,7 @@ class _Trial:
     stop: int
     full: bool
     waits: bool = False
+    failed: bool = False
     losses: dict[float, float] = field(default_factory=dict)  # by share of the training
     forecast: Forecast | None = None
     seconds: float = 0.0
@@ -65,7 +66,7 @@ class FreezeThaw:
         t = self._trials[trial]
         loss = losses[t.stop]
         if not math.isfinite(loss):
-            t.losses, t.forecast = {}, None
+            t.losses, t.failed = {}, True
             return
         t.forecast = None
         t.losses |= {step / self.steps[-1]: value for step, value in losses.items()}
@@ -107,21 +108,17 @@ class FreezeThaw:
         return found
 
     def _of_a_new_one(self) -> float:
-        ends = [self._end(t) for t in list(self._trials.values())[-_RECENT:]]
-        known = np.array([e for e in ends if e is not None])
-        if len(known) < 2:
+        recent = [t for t in list(self._trials.values())[-_RECENT:] if t.losses or t.failed]
+        ends = np.array([self._end(t) for t in recent if t.losses])
+        if len(ends) < 2:
             return math.inf
-        # Those that failed are ends too, without an improvement.
-        one = Forecast(np.ones(1), known.mean(keepdims=True), known.std(ddof=1, keepdims=True))
-        share = len(known) / sum(bool(t.losses) or not t.waits for t in self._trials.values())
+        one = Forecast(np.ones(1), ends.mean(keepdims=True), ends.std(ddof=1, keepdims=True))
         low, high = self.steps[0], self.steps[-1]
         cost = (low + (high - low) / self._eta) * self._seconds_a_step()[-1]
-        return min(share, 1.0) * one.improvement(self._target()) / cost
+        return len(ends) / len(recent) * one.improvement(self._target()) / cost
 
-    def _end(self, t: _Trial) -> float | None:
-        """The trial's loss at the end: what it was, or its forecast; None of one that failed."""
-        if not t.losses:
-            return None
+    def _end(self, t: _Trial) -> float:
+        """The trial's loss at the end: what it was, or its forecast."""
         return t.losses[1.0] if 1.0 in t.losses else self._forecast(t).mean
 
     def _target(self) -> float:
