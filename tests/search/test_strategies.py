@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter, deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ from automl.space.tree import Space
 from .search_problems import ETA, FIRST, SPACE, STEPS, accuracy, answer, search
 
 # Nevergrad is slow to import and to ask: `de` stands for all of its optimizers.
-ALL = pytest.mark.parametrize("name", [n for n in strategies() if n not in ("pso", "nevergrad")])
+NAMES = [n for n in strategies() if n not in ("pso", "nevergrad")]
+ALL = pytest.mark.parametrize("name", NAMES)
 ROOT = Path(__file__).parents[2]
 
 
@@ -71,11 +73,12 @@ def test_trial_0_is_the_baseline_and_is_never_stopped(name: str) -> None:
     assert strategy.label(0) == "baseline"
 
 
-@ALL
-def test_equal_results_give_equal_asks_in_another_process(name: str) -> None:
+@pytest.fixture(scope="module")
+def elsewhere() -> dict[str, list[Segment]]:
+    """What each strategy asks for in another process, with hashes of its own."""
     code = (
-        "import json; from tests.search.test_strategies import asks; "
-        f"print(json.dumps([s.to_json() for s in asks('{name}')]))"
+        "import json; from tests.search.test_strategies import NAMES, asks; "
+        "print(json.dumps({n: [s.to_json() for s in asks(n)] for n in NAMES}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -84,8 +87,15 @@ def test_equal_results_give_equal_asks_in_another_process(name: str) -> None:
         text=True,
         check=True,
     )
-    theirs = [Segment.from_json(s) for s in json.loads(done.stdout)]
-    assert theirs == asks(name)
+    found: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)
+    return {name: [Segment.from_json(s) for s in asked] for name, asked in found.items()}
+
+
+@ALL
+def test_equal_results_give_equal_asks_in_another_process(
+    name: str, elsewhere: dict[str, list[Segment]]
+) -> None:
+    assert elsewhere[name] == asks(name)
 
 
 @ALL
