@@ -108,9 +108,9 @@ def strategy(name: str, setting: Setting) -> Strategy:
     """The strategy called `name`."""
     entry, options = look_up(name)
     setting = replace(setting, options=options)
+    if setting.several and (entry.whole is not None or entry.rule is FreezeThaw):
+        raise StrategyError(f"{name} takes one objective and no constraints")
     if entry.whole is not None:
-        if setting.several:
-            raise StrategyError(f"{name} takes one objective and no constraints")
         if setting.pool is not None:
             raise StrategyError(f"--prescreen is not for {name}, which keeps its networks")
         return entry.whole(setting)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from automl.errors import StrategyError
 from automl.search.fidelity.curves import forecast
 from automl.search.fidelity.freeze_thaw import FreezeThaw
 from automl.search.strategy import make_strategy
@@ -17,7 +18,7 @@ LOW, HIGH = 10, 90
 
 
 def power(s: float, end: float, fall: float = 0.1) -> float:
-    return end + fall * (s**-0.5 - 1)
+    return end + fall * (1 / math.sqrt(s) - 1)
 
 
 @pytest.mark.parametrize("end", [0.1, 0.3])
@@ -77,6 +78,14 @@ def test_of_two_alike_the_cheaper_one_goes_on() -> None:
         rule.report(trial, {s: power(s / HIGH, 0.2, 0.05) for s in range(2, LOW + 1, 2)})
     assert rule.next() == (6, LOW, 20)
     assert rule.next() == (5, LOW, 20)
+
+
+def test_forecasts_are_of_one_number() -> None:
+    with pytest.raises(StrategyError, match="freeze_thaw:tpe takes one objective"):
+        make_strategy(
+            "freeze_thaw:tpe", SPACE, fidelity=(LOW, STEPS, 3), direction=("maximize", "minimize"),
+            seed=0,
+        )  # fmt: skip
 
 
 def test_every_sampler_can_be_frozen_and_thawed() -> None:
