@@ -222,8 +222,9 @@ def _measured(state: State, config: StudyConfig, verdict: Verdict) -> list[tuple
                    f"every factor {eta}; seed {config.seed}"),
         ("Budget", ", ".join(config.budget)),
         ("Spent", tables.cost_words(state)),
-        ("Verdict", f"each finalist and the baseline trained on {config.seeds} fresh seeds "
-                    f"({seeds}), compared on the {verdict.split} split"),
+        ("Verdict", f"finalists raced on {config.seeds} fresh seeds ({seeds}) beside the baseline; "
+                    f"the winner has the best mean less a standard error on validation, and is "
+                    f"compared on the {verdict.split} split"),
         ("Interval", f"Welch's t, {LEVEL:.0%}, two-sided. It covers the luck of training (seeds); "
                      "not that the test samples are themselves a sample"),
         ("Gains", "the winner's mean minus the mean with that one change taken back, trained anew"),

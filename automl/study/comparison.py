@@ -113,13 +113,29 @@ def noise(
     Returns:
         None when no group has two values.
     """
+    found = pooled(groups, resolution=resolution)
+    if found is None:
+        return None
+    sd, freedom = found
+    return quantile(freedom) * sd * math.sqrt(1 / n + 1 / m)
+
+
+def pooled(
+    groups: Sequence[Sequence[float]], *, resolution: float = 0.0
+) -> tuple[float, int] | None:
+    """Standard deviation between seeds, as all groups together tell it, and its freedom.
+
+        s^2 = sum (n_g - 1) s_g^2 / sum (n_g - 1)
+
+    Returns:
+        None when no group has two values.
+    """
     samples = [Sample.of(g) for g in groups]
     freedom = sum(s.n - 1 for s in samples if s.sd is not None)
     if freedom == 0:
         return None
-    pooled = sum((s.n - 1) * s.sd**2 for s in samples if s.sd is not None) / freedom
-    variance = max(pooled, resolution**2 / 12)
-    return quantile(freedom) * math.sqrt(variance * (1 / n + 1 / m))
+    variance = sum((s.n - 1) * s.sd**2 for s in samples if s.sd is not None) / freedom
+    return math.sqrt(max(variance, resolution**2 / 12)), freedom
 
 
 def quantile(freedom: float) -> float:

@@ -1,13 +1,13 @@
 """Who competes in the verdict, and how they stand: the baseline and the finalists.
 
 A finalist is a point of the search trained to its last step; seeds of one point count as their
-mean. Finals are its trainings on fresh seeds.
+mean. Finals are its trainings on fresh seeds; they are raced (`automl.study.race`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,14 +15,16 @@ from automl.recipe import Recipe
 from automl.records import Status
 from automl.space.ranges import Value
 from automl.space.tree import Space
-from automl.study.comparison import Sample
+from automl.study import race
 from automl.study.state import State, Trial
 
 Split = Literal["test", "validation"]
 
 BASELINE = "baseline"
-FINALISTS = 3
+FINALISTS = 4
 
+# Metrics that count samples: they move in steps of 1/N, and people read them in percent.
+SHARES = ("accuracy", "balanced_accuracy", "error", "top5")
 
 Identity = tuple[frozenset[tuple[str, Value]], int, tuple[object, ...]]
 
@@ -84,25 +86,35 @@ def baseline_recipe(state: State) -> Recipe:
 def ranking(state: State) -> list[Contender]:
     """Contenders that have an ended final, best first.
 
-    Fewest diverged, then by how far they break constraints, then by mean validation.
+    Fewest diverged, then by how far they break constraints, then by the bound of validation.
     """
-    assert state.config is not None
-    sign = -1 if state.config.card.direction == "maximize" else 1
-
-    def place(contender: Contender) -> tuple[float, float, float]:
-        values = values_of(state, contender, "validation")
-        diverged = count(contender, Status.DIVERGED)
-        mean = Sample.of(values).mean
-        share = diverged / (diverged + len(values))
-        return share, violation_of(state, contender), math.inf if mean is None else sign * mean
-
-    heard = [
-        c
+    heard = {
+        c.label: c
         for c in contenders(state)
         if values_of(state, c, "validation") or count(c, Status.DIVERGED)
-    ]
-    ranked = sorted(heard, key=place)  # stable: the baseline, then the better one of the search
+    }
+    runs = {label: runs_of(state, c) for label, c in heard.items()}
+    ranked = [heard[n] for n in race.order(runs, resolution=resolution(state, "validation"))]
     return ranked if ranked and values_of(state, ranked[0], "validation") else []
+
+
+def runs_of(state: State, contender: Contender, seeds: Collection[int] | None = None) -> race.Runs:
+    """Its validation losses and divergences, of all its finals or of those on `seeds` alone."""
+    assert state.config is not None
+    sign = -1 if state.config.card.direction == "maximize" else 1
+    if seeds is not None:
+        kept = tuple(t for t in contender.trials if t.recipe.seed in seeds)
+        contender = replace(contender, trials=kept)
+    losses = [sign * v for v in values_of(state, contender, "validation")]
+    return race.Runs(losses, count(contender, Status.DIVERGED), violation_of(state, contender))
+
+
+def resolution(state: State, split: Split) -> float:
+    """The smallest step of the metric on this split; 0 for one that moves freely."""
+    assert state.config is not None
+    card = state.config.card
+    samples = card.sizes.get("test" if split == "test" else "valid", 0)
+    return 1 / samples if samples and card.metric in SHARES else 0.0
 
 
 def values_of(state: State, contender: Contender, split: Split) -> list[float]:

@@ -1,12 +1,12 @@
 """What is still to be trained once the search is over: finals on fresh seeds, then ablations.
 
-Finals     the best points of the search and the baseline, each on the same fresh seeds
+Finals     the best points of the search, raced on fresh seeds (`race.py`), and the baseline
 Ablations  the winner with one change at a time taken back to the baseline's value
 
 A search picks its best value partly for its luck, so that value proves nothing; the finals are
 trained again on seeds that the search never used. When the allowance is short, proof goes first:
-the best point and the baseline on all seeds, then the runner-up, then three ablations, then the
-third finalist, then all other ablations.
+the best point and the baseline on all seeds, then the runner-up, then three ablations, then a
+race that begins with four finalists, then all other ablations.
 Everything here is a function of the State: asked again after more events, it goes on.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from automl.recipe import Recipe
@@ -24,15 +24,20 @@ from automl.space.ranges import Value
 from automl.space.tree import Space
 from automl.study.contenders import (
     BASELINE,
+    FINALISTS,
+    Contender,
     baseline_recipe,
     contenders,
     of_phase,
     ranking,
+    resolution,
+    runs_of,
     same_point,
 )
+from automl.study.race import going_on, rounds
 from automl.study.state import State, Trial
 
-_KEPT = 3  # ablations that are worth more than a third finalist
+_KEPT = 3  # ablations that are worth more than a third finalist, or a race of four
 _SLACK = 0.25  # full trainings: what the last search trials overspent must not cost a whole final
 _ORDER = ("architecture", "optimizer", "schedule", "batch", "loss", "averaging", "gradient",
           "transform", "batch_size")  # fmt: skip
@@ -79,7 +84,7 @@ def next_trials(state: State, *, allowance_fulls: float | None = None) -> list[P
     missing = _missing(state, wanted)
     if missing or any(t.status in ("running", "waiting") for t in of_phase(state, "verdict")):
         return missing
-    spent = sum(_cost(state, p.recipe) for p in wanted)
+    spent = sum(_cost(state, t.recipe) for t in of_phase(state, "verdict"))
     return _missing(state, _ablations(state, limit - spent))
 
 
@@ -136,26 +141,75 @@ def _still_changing(winner: Recipe, point: Mapping[str, Value], group: str) -> R
 
 
 def _finals(state: State, limit: float) -> list[Planned]:
-    """All finals that fit into `limit` full trainings, seed by seed."""
-    assert state.config is not None
+    """All finals that fit into `limit` full trainings and whose turn has come.
+
+    The baseline's come on all seeds at once, and so do those of a finalist that is alone; in a race
+    a later seed comes when the earlier ones are known.
+    """
     baseline, *finalists = contenders(state)
     if not finalists and _done(state.baseline()) is None:
         return []
-    count = max(state.config.seeds, 1)
+    widths = _widths(state, baseline, finalists, limit)
+    seeds = fresh_seeds(state, len(widths))
+    runs = [Planned("verdict", BASELINE, replace(baseline.recipe, seed=s)) for s in seeds]
+    racing = finalists[: widths[0]] if widths else []
+    raced: list[Planned] = []
+    for turn, (seed, width) in enumerate(zip(seeds, widths, strict=True)):
+        if turn and len(racing) > 1:
+            known = seeds[:turn]
+            if not all(_ran(baseline, s) for s in seeds) or not all(
+                _ran(c, s) for c in racing for s in known
+            ):
+                break
+            heard = {c.label: runs_of(state, c, known) for c in finalists[: widths[0]]}
+            heard[BASELINE] = runs_of(state, baseline, seeds)
+            labels = going_on(
+                heard, [c.label for c in racing], width, resolution=resolution(state, "validation")
+            )
+            racing = [c for label in labels for c in racing if c.label == label]
+        raced += [Planned("verdict", c.label, replace(c.recipe, seed=seed)) for c in racing]
+    else:
+        if all(_ran(c, s) for c in racing for s in seeds):
+            raced += _recalled(state, seeds)
+    return [*raced[:1], *runs, *raced[1:]]
+
+
+def _recalled(state: State, seeds: Sequence[int]) -> list[Planned]:
+    """All seeds of a finalist that was out and leads, now that the others have shown less.
+
+    What is set aside for the first ablations pays for it.
+    """
+    leader = next(iter(ranking(state)), None)
+    if leader is None or leader.label == BASELINE:
+        return []
+    return [Planned("verdict", leader.label, replace(leader.recipe, seed=s)) for s in seeds]
+
+
+def _widths(
+    state: State, baseline: Contender, finalists: Sequence[Contender], limit: float
+) -> list[int]:
+    """How many finalists run on each seed, as far as `limit` full trainings go; [] for none."""
+    assert state.config is not None
+    count, most = max(state.config.seeds, 1), len(finalists)
+    costs = [_cost(state, c.recipe) for c in finalists]
+    base = _cost(state, baseline.recipe)
     while True:
-        chosen = [baseline, *finalists]
-        kept = _KEPT * _cost(state, finalists[0].recipe) if len(finalists) > 2 else 0.0
-        if count * sum(_cost(state, c.recipe) for c in chosen) + kept <= limit:
-            break
-        if len(finalists) > 1:
-            finalists = finalists[:-1]
+        widths = rounds(most, count, most=FINALISTS - 1)
+        kept = _KEPT * costs[0] if most > 2 else 0.0
+        total = count * base + sum(sum(costs[:width]) for width in widths)
+        if total + kept <= limit:
+            return widths
+        if most > 1:
+            most -= 1
         elif count > 1:
             count -= 1
         else:
             return []
-    seeds = fresh_seeds(state, count)
-    order = [*chosen[1:2], chosen[0], *chosen[2:]]
-    return [Planned("verdict", c.label, replace(c.recipe, seed=s)) for c in order for s in seeds]
+
+
+def _ran(contender: Contender, seed: int) -> bool:
+    """Whether its final on this seed has come to an end, good or bad."""
+    return any(t.recipe.seed == seed and t.status in tuple(Status) for t in contender.trials)
 
 
 def _ablations(state: State, limit: float) -> list[Planned]:

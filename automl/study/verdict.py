@@ -1,13 +1,14 @@
 """The verdict: is the winner really better than the baseline, by how much, and because of what.
 
-The winner is the contender (a finalist or the baseline) with the best mean validation value over
-the fresh seeds. How much better it is than the baseline is then measured where nothing was chosen:
-on the test split if there is one. The interval and the p-value are Welch's (`comparison.py`).
+The winner is the contender (a finalist or the baseline) with the best bound of its validation value
+over the fresh seeds (`race.py`). How much better it is than the baseline is then measured where
+nothing was chosen: on the test split if there is one. The interval and the p-value are Welch's
+(`comparison.py`).
 
     better        the 95 % interval of the difference lies above 0
     worse         it lies below 0: validation misled; the baseline is the one to keep
     tied          it holds 0; the text says how large a difference could still hide in it
-    baseline      no finalist had a better mean than the baseline itself
+    baseline      no finalist had a better bound than the baseline itself
     not measured  fewer than two seeds on one side, so no interval
 
 Choosing the best of three on the same seeds, and measuring it there, costs little: choosing makes
@@ -39,11 +40,13 @@ from automl.space.ranges import Value
 from automl.study.comparison import LEVEL, Difference, Sample, noise, welch
 from automl.study.contenders import (
     BASELINE,
+    SHARES,
     Contender,
     Split,
     baseline_recipe,
     count,
     ranking,
+    resolution,
     same_point,
     value_of,
     values_of,
@@ -54,9 +57,6 @@ from automl.study.state import State
 from automl.study.tradeoffs import Further, Place, further, places
 
 Outcome = Literal["better", "worse", "tied", "baseline", "not measured"]
-
-# Metrics that count samples: they move in steps of 1/N, and people read them in percent.
-SHARES = ("accuracy", "balanced_accuracy", "error", "top5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Verdict:
     split: Split  # where the difference was measured
     winner: str  # label; "" when nothing was trained to the end
     keep: str  # label of the recipe to keep: the winner, or the baseline if that proved better
-    standings: tuple[Standing, ...] = ()  # best first, by mean validation value
+    standings: tuple[Standing, ...] = ()  # best first, by their bounds on validation
     rival: str = ""  # whom the difference is with: the baseline, or its best rival if it won
     difference: Difference | None = None
     ties: tuple[str, ...] = ()  # finalists that cannot be told from the winner
@@ -305,7 +305,7 @@ def _difference(state: State, a: Contender, b: Contender | None, split: Split) -
         return None
     sign = 1 if state.config.card.direction == "maximize" else -1
     left, right = values_of(state, a, split), values_of(state, b, split)
-    return welch(left, right, sign=sign, resolution=_resolution(state, split))
+    return welch(left, right, sign=sign, resolution=resolution(state, split))
 
 
 def _ties(state: State, order: Sequence[Contender], split: Split) -> list[str]:
@@ -328,7 +328,7 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         return []
     sign = 1 if state.config.card.direction == "maximize" else -1
     groups = [values_of(state, c, split) for c in order]
-    resolution = _resolution(state, split)
+    step = resolution(state, split)
     base, found = baseline_recipe(state).point, []
     for change in changes(state, winner.recipe):
         without_it = same_point(change.without)
@@ -344,7 +344,7 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         left, right = [whole[s] for s in shared], [without[s] for s in shared]
         value = Sample.of(right)
         gain = _minus(Sample.of([v for v in left if v is not None]).mean, value.mean, sign)
-        wide = noise(groups, len(left), len(right), resolution=resolution) if shared else None
+        wide = noise(groups, len(left), len(right), resolution=step) if shared else None
         changed = {n: (base.get(n), winner.recipe.point.get(n)) for n in change.names}
         found.append(Ablation(change.label, change.group, changed, value, gain, wide, diverged))
     return sorted(found, key=_worth)
@@ -366,13 +366,6 @@ def _standing(state: State, contender: Contender) -> Standing:
         failed=count(contender, *FAILURES),
         searched=contender.searched,
     )
-
-
-def _resolution(state: State, split: Split) -> float:
-    assert state.config is not None
-    card = state.config.card
-    samples = card.sizes.get("test" if split == "test" else "valid", 0)
-    return 1 / samples if samples and card.metric in SHARES else 0.0
 
 
 def _minus(a: float | None, b: float | None, sign: int) -> float | None:
