@@ -3,10 +3,12 @@
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
+    without one   scattered points, screened at the first rung; the best third go to their end
     from there    our GP; where the space is crowded, in turn with a variation of the best trials
 
-In a space of few dimensions every trial runs to its end, and the model sees ends only: on recorded
-trainings it learnt more from whole trainings than from three times as many that were stopped. What
+In a space of few dimensions every other trial runs to its end, and the model sees ends only: on
+recorded trainings it learnt more from whole trainings than from three times as many that were
+stopped. Only what it is shown first is screened (`automl.search.fidelity.screened`). What
 the portfolio shows it need not be scattered for again. In a crowded space, where a few
 dozen trials cannot cover what there is, one in seven does, and the others go under cautious ASHA;
 those that are never stopped are the insurance against tasks whose early losses mislead, and the
@@ -29,6 +31,8 @@ _STARTUP_SHARE = 0.4  # of the budget at most
 _SCATTERED = 2  # of these at least
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 _CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
+_CHOSEN = 4  # screened trials that go on to the end
+_CHOSEN_SHARE = 0.2  # of the budget at most
 
 
 class AutoSampler:
@@ -42,9 +46,14 @@ class AutoSampler:
         seed: int,
         budget: float | None,
         rungs: Sequence[float],
+        screened: int = 0,
     ) -> None:
-        """`rungs`: shares of a full training at which trials are compared, the last one 1."""
+        """`rungs`: shares of a full training at which trials are compared, the last one 1.
+
+        `screened`: scattered trials to begin with that the rule stops there, see `to_screen`.
+        """
         self._crowded = len(space) >= _CROWDED
+        self._screened = screened
         if not self._crowded:
             rungs = (1.0,)
         budget = _UNKNOWN_BUDGET if budget is None else budget
@@ -52,7 +61,7 @@ class AutoSampler:
         self._portfolio = list(portfolio)[: max(int(share / rungs[0]), 1)]
         self._full = _affordable(share, len(self._portfolio), rungs[0])
         known = min(_STARTUP, int(_STARTUP_SHARE * budget)) - len(self._portfolio)
-        startup = max(known, _SCATTERED)
+        startup = screened or max(known, _SCATTERED)
         self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
         self._near = NeighbourSampler(space, seed=seed)
         self._suggested = 0
@@ -75,7 +84,8 @@ class AutoSampler:
             self.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
-        full = not self._crowded or index % _FULL_EVERY == _FULL_EVERY - 1
+        stopped = self._crowded and index % _FULL_EVERY != _FULL_EVERY - 1
+        full = not (stopped or index < self._screened)
         if self._crowded and index % 2 == 0:
             point = self._near.suggest_like(trial, fixed or {}).point
             self._model.adopt(trial, point)
@@ -91,6 +101,23 @@ class AutoSampler:
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         self._model.observe(trial, loss, curve)
         self._near.observe(trial, loss)
+
+
+def to_screen(
+    space: Space, portfolio: Sequence[Point], *, budget: float | None, rungs: int, eta: int
+) -> int:
+    """Scattered trials that are screened first; none where a portfolio is there, no early value,
+    or a crowd of dimensions, which has rungs of its own.
+
+    >>> from automl.space.ranges import Float
+    >>> few = Space({"x": Float(0.0, 1.0)})
+    >>> [to_screen(few, [], budget=b, rungs=3, eta=3) for b in (4, 10, 40)]
+    [0, 6, 12]
+    """
+    if portfolio or rungs < 2 or len(space) >= _CROWDED:
+        return 0
+    share = _CHOSEN_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
+    return eta * min(_CHOSEN, int(share))
 
 
 def _affordable(share: float, entries: int, first_rung: float) -> int:

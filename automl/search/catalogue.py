@@ -21,6 +21,7 @@ from automl.search.fidelity.full import Full
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
 from automl.search.fidelity.ranked import ranked
+from automl.search.fidelity.screened import Screened
 from automl.search.paired import Paired, Rule, Sampler
 from automl.search.prescreen import Pool, Prescreened
 from automl.search.several import Several
@@ -63,6 +64,7 @@ class Named:
     when: str  # one sentence: when to use it
     sampler: Callable[[Setting], Sampler] | None = None
     rule: Callable[[int, int, int], Rule] = Full
+    rule_for: Callable[[Setting], Rule] | None = None  # where it depends on more than the rungs
     whole: Callable[[Setting], Strategy] | None = None
     options: tuple[str, ...] = ()
     free: bool = False  # what stands behind the colon is the sampler's own affair
@@ -131,7 +133,7 @@ def strategy(name: str, setting: Setting) -> Strategy:
     return Paired(
         setting.space,
         chosen,
-        entry.rule(*setting.fidelity),
+        entry.rule_for(setting) if entry.rule_for else entry.rule(*setting.fidelity),
         steps=setting.fidelity[1],
         maximize=setting.maximize,
         seed=setting.seed,
@@ -141,15 +143,42 @@ def strategy(name: str, setting: Setting) -> Strategy:
 
 def _auto(setting: Setting) -> Sampler:
     from automl.search.auto import AutoSampler
-    from automl.search.portfolio import portfolio
 
     return AutoSampler(
         setting.space,
-        portfolio(setting.space) if setting.portfolio is None else setting.portfolio,
+        _portfolio(setting),
         seed=setting.seed,
         budget=setting.budget,
         rungs=setting.shares,
+        screened=_screened(setting),
     )
+
+
+def _auto_rule(setting: Setting) -> Rule:
+    count = _screened(setting)
+    if count:
+        return Screened(*setting.fidelity, count=count)
+    return Cautious(*setting.fidelity)
+
+
+def _screened(setting: Setting) -> int:
+    from automl.search.auto import to_screen
+
+    if setting.several:
+        return 0
+    return to_screen(
+        setting.space,
+        _portfolio(setting),
+        budget=setting.budget,
+        rungs=len(setting.shares),
+        eta=setting.fidelity[2],
+    )
+
+
+def _portfolio(setting: Setting) -> Sequence[Point]:
+    from automl.search.portfolio import portfolio
+
+    return portfolio(setting.space) if setting.portfolio is None else setting.portfolio
 
 
 def _gp(setting: Setting) -> Sampler:
@@ -278,6 +307,7 @@ CATALOGUE: dict[str, Named] = {
         "Unless you know better.",
         _auto,
         Cautious,
+        _auto_rule,
     ),
     "gp": Named(
         "a Gaussian process (ours), every trial trained to the end",

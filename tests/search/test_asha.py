@@ -12,9 +12,10 @@ from automl.search.fidelity.asha import Asha, Rung, rungs
 from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
+from automl.search.fidelity.screened import Screened
 
 
-def enter(rule: Asha | Hyperband, losses: list[float], *, start: int = 0) -> None:
+def enter(rule: Asha | Hyperband | Screened, losses: list[float], *, start: int = 0) -> None:
     """New trials that stop at the first rung, step 10, with these losses."""
     for trial, loss in enumerate(losses, start=start):
         stop = rule.enter(trial, full=False)
@@ -185,4 +186,17 @@ def test_median_stops_the_worse_half_once_five_have_come() -> None:
     # The first four come before there are five; 0.6 is above the median of five, 0.5 is not.
     assert going_on == [(0, 10, 20), (1, 10, 20), (2, 10, 20), (3, 10, 20), (5, 10, 20), None]
     rule.report(0, {20: math.inf})
+    assert rule.next() is None
+
+
+def test_a_screened_start_sends_the_best_third_to_the_end_once_all_are_in() -> None:
+    rule = Screened(10, 90, 3, count=6)
+    assert rule.enter(9, full=True) == 90
+    rule.report(9, {90: 0.01})  # the baseline is no part of it
+    enter(rule, [0.5, 0.2, math.inf, 0.3, 0.4])
+    assert rule.next() is None  # the sixth is still out
+    enter(rule, [0.6], start=5)
+    assert [rule.next() for _ in range(3)] == [(1, 10, 90), (3, 10, 90), None]
+    assert rule.enter(6, full=False) == 90  # later trials are not stopped
+    rule.report(1, {90: 0.1})
     assert rule.next() is None

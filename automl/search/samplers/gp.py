@@ -5,7 +5,8 @@
                  bad point is matters little. Failed trials count as the worst that was seen
     proposal     the largest log expected improvement after a full training: among scattered
                  points and neighbours of the best ones, refined in a few rounds of small changes
-    running      trials count with the mean that the process expects of them
+    running      trials count with the mean that the process expects of them, and so do those
+                 that were stopped before the first of its rungs
 
 Until `startup` trials have been drawn they are scattered (scrambled Sobol). A dimension that is
 not active stands at its default, see `automl.search.columns`. Of long histories the model is
@@ -92,13 +93,12 @@ class GpSampler:
         self._rows[trial] = self._columns.of(self._units[trial][None])[0]
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+        seen = {1.0: loss} if loss == math.inf or not curve else curve
+        if max(seen) < self._low:
+            return
         known = self._losses.setdefault(trial, {})
-        if loss == math.inf:
-            known[1.0] = math.inf
-        else:
-            seen = curve or {1.0: loss}
-            known.update((share, seen[share]) for share in self._rungs if share in seen)
-            known[max(seen)] = loss
+        known.update((share, seen[share]) for share in self._rungs if share in seen)
+        known[max(seen)] = loss
 
     def sated(self) -> bool:
         """Whether the last few proposals promised next to nothing; see `_WORTHLESS`."""
