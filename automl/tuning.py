@@ -23,6 +23,7 @@ from automl.executors.needs import checked as needs_checked
 from automl.objects import checked_place
 from automl.records import TaskSpec
 from automl.search.catalogue import look_up
+from automl.search.prior import strength
 from automl.space.files import names_of
 from automl.study import controller
 from automl.study.architecture import checked_nas
@@ -57,6 +58,7 @@ def tune(
     pack: str = "auto",
     spend_all: bool = False,
     warm_start: Sequence[str] = (),
+    prior: str = "off",
     prescreen: str | None = None,
     nas: str | None = None,
     cmd: str | None = None,
@@ -96,6 +98,8 @@ def tune(
         pack: "auto", "off", or how many trials of one structure train as one program.
         spend_all: go on to the budget's end even where no more is expected of the search.
         warm_start: earlier studies, by name, whose good points this one begins with.
+        prior: how often new trials are drawn near the defaults, for as long as that pays: "off",
+            "weak", "strong" or a number from 0 to 1.
         prescreen: a proxy that ranks networks before they are trained: "naswot", "jacob_cov",
             "synflow" or "params".
         nas: a search for an architecture that comes first, on a supernet: "darts", "pc-darts",
@@ -144,6 +148,7 @@ def tune(
         pack=pack,
         spend_all=spend_all,
         warm_start=tuple(warm_start),
+        prior=prior,
         prescreen=prescreen,
         nas=nas,
         runs=Path(runs),
@@ -214,6 +219,7 @@ def checked(
     pack: str,
     spend_all: bool = False,
     warm_start: tuple[str, ...] = (),
+    prior: str = "off",
     runs: Path,
     journal: str | None,
     mlflow: str | None,
@@ -261,6 +267,7 @@ def checked(
     if checkpoint_budget is not None:
         budget_bytes(checkpoint_budget)
     look_up(strategy)
+    strength(prior)
     if warm_start and strategy != "auto":
         raise StrategyError(f"--warm-start is for the strategy auto, not for {strategy}")
     first = first_metric(objectives)
@@ -296,6 +303,7 @@ def checked(
         pack=pack,
         spend_all=spend_all,
         warm_start=warm_start,
+        prior=prior,
         prescreen=prescreen,
         runs=runs,
         journal=journal,

@@ -153,6 +153,14 @@ def tune(
             autocompletion=study_names,
         ),
     ] = None,
+    prior: Annotated[
+        str,
+        typer.Option(
+            metavar="off|weak|strong|0..1",
+            help="How often new trials are drawn near the defaults, for as long as that pays.",
+            show_default=True,
+        ),
+    ] = "off",
     prescreen: Annotated[
         str | None,
         typer.Option(
@@ -257,6 +265,7 @@ def tune(
         pack=pack,
         spend_all=spend_all,
         warm_start=tuple(warm_start or ()),
+        prior=prior,
         prescreen=prescreen,
         nas=nas,
         runs=runs,

@@ -24,6 +24,7 @@ from automl.search.fidelity.ranked import ranked
 from automl.search.fidelity.screened import Screened
 from automl.search.paired import Paired, Rule, Sampler
 from automl.search.prescreen import Pool, Prescreened
+from automl.search.prior import Believing
 from automl.search.several import Several
 from automl.space.tree import Point, Space
 
@@ -46,6 +47,7 @@ class Setting:
     portfolio: Sequence[Point] | None = None
     pool: Pool | None = None
     early_end: bool = False
+    prior: float = 0.0  # strength of what the defaults say, 0 to 1
     options: tuple[str, ...] = ()  # what stood behind the colon
     several: tuple[str, ...] = ()  # directions, where Outcomes are told
 
@@ -115,8 +117,19 @@ def strategy(name: str, setting: Setting) -> Strategy:
     if entry.whole is not None:
         if setting.pool is not None:
             raise StrategyError(f"--prescreen is not for {name}, which keeps its networks")
+        if setting.prior:
+            raise StrategyError(f"--prior is not for {name}, which draws a population of its own")
         return entry.whole(setting)
     chosen = sampler(name, setting)
+    rule = entry.rule_for(setting) if entry.rule_for else entry.rule(*setting.fidelity)
+    if setting.prior:  # the screened start is the sampler's own
+        chosen = Believing(
+            setting.space,
+            chosen,
+            strength=setting.prior,
+            seed=setting.seed,
+            full=isinstance(rule, Screened),
+        )
     if setting.pool is not None:
         chosen = Prescreened(setting.space, chosen, setting.pool)
     if setting.several:
@@ -133,7 +146,7 @@ def strategy(name: str, setting: Setting) -> Strategy:
     return Paired(
         setting.space,
         chosen,
-        entry.rule_for(setting) if entry.rule_for else entry.rule(*setting.fidelity),
+        rule,
         steps=setting.fidelity[1],
         maximize=setting.maximize,
         seed=setting.seed,

@@ -99,6 +99,7 @@ def make_strategy(
     portfolio: Sequence[Point] | None = None,
     pool: Pool | None = None,
     early_end: bool = False,
+    prior: float = 0.0,
 ) -> Strategy:
     """The strategy called `name` on `space`.
 
@@ -114,6 +115,8 @@ def make_strategy(
             such; the shipped ones when None.
         early_end: begin no more trials once next to nothing is expected of them, where the
             strategy can tell (`Ending`).
+        prior: from 0 to 1, how often new trials are drawn near the defaults for as long as that
+            pays (`automl.search.prior`).
         pool: networks that a proxy has scored, of which the best are tried first.
 
     Raises:
@@ -141,6 +144,7 @@ def make_strategy(
         portfolio,
         pool,
         early_end,
+        prior=prior,
         several=several,
     )
     return catalogue.strategy(name, setting)

@@ -21,6 +21,7 @@ from automl.checkpoints import Store
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
+from automl.search.prior import strength
 from automl.search.strategy import Ending, Failure, Strategy, Values, make_strategy
 from automl.space.tree import Space
 from automl.study import architecture
@@ -354,6 +355,7 @@ def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
         budget=budget.search_fulls(config),
         portfolio=config.portfolio,
         early_end=not config.spend_all,
+        prior=strength(config.prior),
         pool=config.pool,
     )
 

@@ -22,6 +22,7 @@ from automl.executors.processes import Processes
 from automl.objects import put
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
+from automl.search.prior import strength
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.tree import Point, Space
 from automl.study.architecture import check_budget
@@ -60,6 +61,7 @@ class TuneOptions:
     pack: str = "auto"  # "auto", "off", or how many trials train together
     spend_all: bool = False  # go on to the budget's end where nothing more is expected
     warm_start: tuple[str, ...] = ()  # earlier studies to begin from, by name
+    prior: str = "off"  # how far defaults are believed in: off, weak, strong or 0..1
     prescreen: str | None = None  # a proxy that ranks networks before they are trained
     runs: Path = Path("runs")
     journal: str | None = None  # database URL; None: a SQLite file in the study's folder
@@ -179,6 +181,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             workers=config.workers,
             budget=budget.search_fulls(config),
             portfolio=config.portfolio,
+            prior=strength(config.prior),
         )
         listen(
             {
@@ -234,6 +237,7 @@ def resume(
         pack=config.pack,
         spend_all=config.spend_all,
         warm_start=config.warm_start,
+        prior=config.prior,
         prescreen=config.prescreen,
         runs=runs,
         journal=journal,
@@ -332,6 +336,7 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         checkpoint_budget=options.checkpoint_budget,
         spend_all=options.spend_all,
         warm_start=options.warm_start,
+        prior=options.prior,
         queues=options.queues if options.broker else (),
         needs=options.needs,
         priority=options.priority,

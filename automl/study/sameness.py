@@ -24,6 +24,7 @@ def check_same(old: StudyConfig, new: StudyConfig) -> None:
         "pack",
         "spend_all",
         "warm_start",
+        "prior",
         "prescreen",
     )
     for field in fields:

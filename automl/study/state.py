@@ -64,6 +64,7 @@ class StudyConfig:
     checkpoint_budget: str | None = None  # that checkpoints may take, as typed
     spend_all: bool = False  # go on to the budget's end where nothing more is expected
     warm_start: tuple[str, ...] = ()  # earlier studies, by name
+    prior: str = "off"  # how far defaults are believed in, as typed
     portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
     prescreen: str | None = None  # the proxy that ranks networks before they are trained
     pool: Pool | None = None  # those networks, with their scores

@@ -24,8 +24,8 @@ HEAVY = ("torch", "mlflow", "optuna", "celery", "numpy", "rich", "sqlalchemy", "
 FLAGS = {
     "tune": "--broker --budget --checkpoint-budget --checkpoints --cmd --constraint --detach "
     "--device --dry-run --epochs --help --journal --json --metric --metric-regex --mlflow --name "
-    "--nas --needs --objective --pack --prescreen --priority --queue --quiet --runs --seed "
-    "--seeds --set --space --spend-all --strategy --target --warm-start --workers",
+    "--nas --needs --objective --pack --prescreen --prior --priority --queue --quiet --runs "
+    "--seed --seeds --set --space --spend-all --strategy --target --warm-start --workers",
     "resume": "--broker --detach --help --journal --json --mlflow --queue --quiet --runs --workers",
     "pause": "--help --journal --runs",
     "stop": "--help --journal --runs",
