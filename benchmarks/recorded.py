@@ -140,3 +140,23 @@ def table(data: Path, name: str) -> Problem:
         return np.array([score]), np.array([1.0])
 
     return Problem(name, Space(ranges), 1, curve, float(scores.max()), float(np.median(scores)))
+
+
+def noisy(data: Path, name: str) -> Callable[[Point, np.random.Generator], float]:
+    """One recorded seed of a grid's cell, drawn at random; `table` has the means."""
+    spec = json.loads((data / "tables/spaces.json").read_text())[name.split("__")[0]]
+    raw = np.load(data / f"tables/{name}.npz")
+    names = [d["name"] for d in spec["space"]]
+    sign = -1 if "loss" in spec["metric"] else 1
+    y = sign * raw["y"].astype(float)
+    cells = {tuple(i): row for i, row in zip(raw["idx"].tolist(), y, strict=True)}
+    median = float(np.median(np.nanmean(y, axis=1)))
+
+    def draw(point: Point, rng: np.random.Generator) -> float:
+        row = cells.get(tuple(point[n] for n in names))
+        if row is None:
+            return median
+        seeds = row[np.isfinite(row)]
+        return float(seeds[int(rng.integers(len(seeds)))])
+
+    return draw
