@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from automl.executors.executor import Executor
+from automl.executors.holding import Holder
 from automl.executors.leases import Leases, connect
 from automl.executors.simulated import Simulated
 from automl.executors.valkey import Server
@@ -124,16 +125,17 @@ def server(folder: Path, *, workers: int) -> None:
         held = []
         began = spent()
         for n in range(workers):
-            lease = leases.claim(f"{n}-0-{STEPS}-0123456789ab", f"cpu-0@host-{n}")
+            holder = Holder(client, f"cpu-0@host-{n}")
+            lease = holder.claim("large", f"{n}-0-{STEPS}-0123456789ab")
             assert lease is not None
             held.append(lease)
         claimed = spent()
         for lease in held * 5:
-            leases.renew(lease)
+            holder.renew(lease)
         renewed = spent()
         full = info("used_memory")
         for n, lease in enumerate(held):
-            leases.commit(lease, [Report(n, 0, STEPS, Status.DONE, curve).to_json()])
+            holder.commit(lease, [Report(n, 0, STEPS, Status.DONE, curve).to_json()])
         committed = spent()
         left = info("used_memory") - empty
         print(f"held, {(full - empty) / workers:.0f}; its reports {left / workers:.0f} until read")

@@ -13,7 +13,7 @@ from typing import Any
 
 from automl.archives import digest_of
 from automl.buckets import hidden
-from automl.errors import ExecutorError
+from automl.errors import CheckpointError, ExecutorError
 from automl.objects import get
 from automl.records import Pack
 from automl.signing import is_signed, shared_key, unsigned
@@ -73,4 +73,7 @@ def _code(place: str, digest: str) -> Path:
         raise ExecutorError(f"no code {digest[:12]} of this study in {hidden(place)}")
     if digest_of(data) != digest:
         raise ExecutorError(f"the code {digest[:12]} in {hidden(place)} is not what was sent")
-    return unpacked(data)
+    try:
+        return unpacked(data)
+    except CheckpointError as error:  # it was not the store's fault
+        raise ExecutorError(str(error)) from None

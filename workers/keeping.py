@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from automl.executors.leases import Gone, Lease, Leases
+from automl.executors.holding import Holder, Lease
+from automl.executors.leases import Gone
 
 _RENEW_SECONDS = 0.5  # also the delay of a cancellation, and of what a screen shows
 _UNTOLD = 1000  # evaluations kept while the server is away; older ones are dropped
@@ -26,8 +27,8 @@ class Keeper:
     another's. What was told but not sent when the keeper is left is in `untold`.
     """
 
-    def __init__(self, leases: Leases, lease: Lease) -> None:
-        self._leases, self._lease = leases, lease
+    def __init__(self, holder: Holder, lease: Lease) -> None:
+        self._holder, self._lease = holder, lease
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self.cancelled: set[int] = set()
@@ -54,13 +55,13 @@ class Keeper:
     def _keep(self) -> None:
         while not self._over.wait(_RENEW_SECONDS):
             with contextlib.suppress(*Gone):
-                answer = self._leases.renew(self._lease)
+                answer = self._holder.renew(self._lease)
                 if answer is None:
                     self.lost = True
                     return
                 self.cancelled |= answer
                 sending = list(self.untold)
                 if sending:
-                    self._leases.tell(sending)
+                    self._holder.tell(self._lease.study, sending)
                     for _ in sending:
                         self.untold.popleft()

@@ -12,13 +12,12 @@ from typing import Any, cast
 
 import redis
 
-from automl.executors.crew import KEYS
+from automl.executors.crew import EXPIRE_SECONDS, KEYS
 from automl.executors.leases import Gone, connect
 from automl.executors.needs import met, routes
 from automl.executors.sharing import claims
 
 _BEAT_SECONDS = 2.0
-_EXPIRE_SECONDS = 12  # six beats
 
 
 class Flag:
@@ -86,5 +85,5 @@ def note(client: redis.Redis, name: str, **fields: Any) -> None:
         key = f"{KEYS}{name}"
         pipe = client.pipeline(transaction=False)
         pipe.hset(key, mapping=cast(dict[Any, Any], fields))
-        pipe.expire(key, _EXPIRE_SECONDS)
+        pipe.expire(key, EXPIRE_SECONDS)
         pipe.execute()

@@ -1,15 +1,17 @@
 """Trains one order after the other in a warm process, and holds its lease meanwhile.
 
-    claim -> warm process trains, lease renewed -> commit
+    claim -> warm process trains, lease renewed -> commit, and the next order of the route
              lease lost: the process stops, its work is dropped
              worker leaves: checkpoint, release
              process dies or is overdue: LOST or TIMEOUT is committed, the next gets a new process
+             no task of the driver's here: refused, and nothing of the study taken for a while
 
 Redis may be away for as long as it likes: training goes on and the commit waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -20,8 +22,8 @@ from typing import Any, TypeVar
 from celery.utils.log import get_task_logger
 
 from automl.errors import AutomlError, CheckpointError
-from automl.executors import crew
-from automl.executors.leases import Gone, Lease, Leases, connect
+from automl.executors.holding import Holder, Lease
+from automl.executors.leases import Gone, connect
 from automl.executors.warm import Warm
 from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
 from automl.signing import unsigned
@@ -35,6 +37,7 @@ _said = get_task_logger(__name__)
 _SAVING_SECONDS = 25.0  # to write a checkpoint before this worker leaves
 _LOOK_SECONDS = 0.25  # between looks at the lease and the clock while nothing is heard
 _AGAIN_SECONDS = 0.5  # between tries to reach a server that is away
+_STAY_SECONDS = 1.0  # on one route; then Celery chooses among those that it listens on
 _ORDERS = 500  # that one process trains before it is replaced, whatever it leaks
 
 T = TypeVar("T")
@@ -56,63 +59,77 @@ class Supervisor:
         self._owner, self._leaving = owner, leaving
         self._environment = environment
         self._client = connect(url)
+        self._holder = Holder(self._client, owner)
         self._warm: Warm | None = None
         self._trained = 0
         self._done = self._failed = 0
         folder = Path(os.environ.get("AUTOML_LOGS", "logs"))
         self._log = folder / f"{owner}.training.log"
-        self._idle()
 
-    def train(self, study: str, id: str) -> None:
-        """Train the order if nobody else does; returns when it is settled."""
+    def train(self, study: str, id: str, route: str) -> None:
+        """Train what waits on this route, or this order; returns when nothing does, or soon."""
         if self._leaving:
             return  # the driver sends the name again
-        leases = Leases(self._client, study)
-        lease = self._reach(lambda: leases.claim(id, self._owner))
-        if lease is None:
-            return
-        pack = Pack.from_json(unsigned(lease.order))
-        registry.note(self._client, self._owner, **crew.occupied(study, pack))
-        try:
-            self._settle(leases, lease, pack)
-        finally:
-            self._idle()
+        lease = self._reach(lambda: self._holder.next(route))
+        if lease is None:  # or the list was lost
+            lease = self._reach(lambda: self._holder.claim(study, id))
+        until = time.monotonic() + _STAY_SECONDS
+        while lease is not None:
+            lease = self._settle(lease, route, until)
 
     def abandon(self) -> None:
         """Drop what is being trained: its lease runs out, and the order comes back."""
         if self._warm is not None and self._warm.pack is not None:
             self._replace("given up")
+        registry.note(self._client, self._owner, study="", trials="")
 
     # ----------------------------------------------------------------------------------------
 
-    def _idle(self) -> None:
-        counts = {"done": self._done, "failed": self._failed}
-        registry.note(self._client, self._owner, **crew.IDLE, **counts)
-
-    def _settle(self, leases: Leases, lease: Lease, pack: Pack) -> None:
-        with Keeper(leases, lease) as keeper:
+    def _settle(self, lease: Lease, route: str, until: float) -> Lease | None:
+        """Train an order and bring what came of it; the next, if there is one and time for it."""
+        holder, pack = self._holder, Pack.from_json(unsigned(lease.order))
+        with Keeper(holder, lease) as keeper:
             reports = self._trained_reports(keeper, lease, pack)
-        if reports is None:
-            if not keeper.lost:
-                self._reach(lambda: leases.release(lease))
-            return
-        if self._leaving and any(r.status is Status.STOPPED for r in reports):
-            self._reach(lambda: leases.release(lease))
-        else:
-            told = [r.to_json() for r in reports]
-            self._reach(lambda: leases.commit(lease, told, keeper.untold))
+        if isinstance(reports, str):
+            _said.warning("refused: %s", reports)
+            refusal = f"worker {self._owner}: {reports}"
+            self._reach(lambda: holder.release(lease, refusal))
+            return None
+        leaving = bool(self._leaving)
+        if reports is None or (leaving and any(r.status is Status.STOPPED for r in reports)):
+            self._reach(lambda: holder.release(lease))
+            return None
         for report in reports:
             self._failed += report.status in FAILURES
             self._done += report.status not in (*FAILURES, Status.STOPPED)
+        told, settled = [r.to_json() for r in reports], (self._done, self._failed)
+        then = "" if leaving or time.monotonic() > until else route
+        _, following = self._reach(
+            lambda: holder.commit(lease, told, keeper.untold, settled=settled, route=then)
+        )
+        if following is None and then:
+            with contextlib.suppress(*Gone):
+                following = holder.linger(then)
+        return following
 
-    def _trained_reports(self, keeper: Keeper, lease: Lease, pack: Pack) -> list[Report] | None:
-        """What the order brought; None when it was lost meanwhile, or could not be saved."""
+    def _trained_reports(
+        self, keeper: Keeper, lease: Lease, pack: Pack
+    ) -> list[Report] | str | None:
+        """What the order brought; why this worker must not train it, in one line; or None.
+
+        None: the lease was lost meanwhile, or what was trained could not be saved.
+        """
         task = lease.task
         try:
             admitted = admit(task, lease.order)
-        except AutomlError as error:  # a store that cannot be reached is no fault of the order
-            lost = isinstance(error, CheckpointError)
-            return self._refused(pack, str(error), Status.LOST if lost else Status.INVALID)
+        except CheckpointError as error:  # a store that is away may be there at the next try
+            message = f"worker {self._owner}: {error}"
+            return [
+                Report(s.trial, s.start, s.start, Status.LOST, message=message)
+                for s in pack.segments
+            ]
+        except AutomlError as error:
+            return str(error)
         pack = admitted.pack
         warm = self._process(TaskSpec.from_json(task["spec"]), admitted.folder)
         warm.train(pack)
@@ -126,7 +143,7 @@ class Supervisor:
             news = warm.read() if ready else []
             if news is None or (not ready and warm.process.poll() is not None):
                 died = self._replace()
-                return self._refused(pack, str(warm.failure)) if warm.failure else died
+                return str(warm.failure) if warm.failure else died
             for one in news:
                 if isinstance(one, Progress):
                     keeper.tell(one.to_json())
@@ -134,7 +151,7 @@ class Supervisor:
                     reports.append(one)
             if warm.card is not None and not checked:
                 checked = True
-                refusal = self._refusal(warm, task, pack)
+                refusal = _differs(warm, task)
                 if refusal:
                     self._replace()
                     return refusal
@@ -154,24 +171,6 @@ class Supervisor:
                 self._replace("did not save itself in time")
                 return None
         return reports
-
-    def _refusal(self, warm: Warm, task: Mapping[str, Any], pack: Pack) -> list[Report]:
-        """Reports that say why this worker must not train; empty when it may."""
-        assert warm.card is not None
-        for what, here in (
-            ("data", warm.card.data_fingerprint),
-            ("code", warm.card.code_fingerprint),
-        ):
-            if here != task[what]:
-                found = f"other {what}: fingerprint {here}, the driver's is {task[what]}"
-                return self._refused(pack, found)
-        return []
-
-    def _refused(self, pack: Pack, why: str, status: Status = Status.INVALID) -> list[Report]:
-        """Reports that this worker did not train, and why; its log says so, too."""
-        message = f"worker {self._owner}: {why}"
-        _said.warning("refused: %s", why)
-        return [Report(s.trial, s.start, s.start, status, message=message) for s in pack.segments]
 
     def _process(self, spec: TaskSpec, folder: Path | None) -> Warm:
         """The warm process for this task, new if it was another's or has trained enough."""
@@ -200,3 +199,15 @@ class Supervisor:
                 return call()
             except Gone:
                 time.sleep(_AGAIN_SECONDS)
+
+
+def _differs(warm: Warm, task: Mapping[str, Any]) -> str:
+    """Why a process must not train what the driver means; "" when it may."""
+    assert warm.card is not None
+    for what, here in (
+        ("data", warm.card.data_fingerprint),
+        ("code", warm.card.code_fingerprint),
+    ):
+        if here != task[what]:
+            return f"other {what}: fingerprint {here}, the driver's is {task[what]}"
+    return ""

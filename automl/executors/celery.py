@@ -1,8 +1,10 @@
 """Workers elsewhere: Celery carries an order's name, Redis holds the order and its lease.
 
 What was submitted comes back once: as the reports that its holder committed, or as LOST when its
-lease ran out again and again. A message is only a hint. It may come twice, and the lease refuses
-the second; it may be lost, and is sent again when its order waits for long. While Redis is away
+lease ran out again and again. A message is only a bell, rung when fewer lie in the broker's queue
+than orders wait (see `leases`). It may come twice, and the lease refuses the second; it may be
+lost, and is sent again when its order waits for long. An order that a worker refuses (it has other
+data, or another key) waits for another worker, and whoever looks is told. While Redis is away
 nothing is known to be lost: workers train on, and the sweep for dead leases waits one lease's
 length after Redis has come back.
 """
@@ -53,6 +55,7 @@ SETTINGS = {
     },
 }
 _COUNT_SECONDS = 1.0  # between looks at which workers live
+_REFUSED_SECONDS = 2.0  # until a bell is rung again that a worker may have heard in vain
 _AWAY_SECONDS = 0.2  # between tries to reach a server that is away
 
 
@@ -136,6 +139,7 @@ class Queue:
         self._app = Celery("automl", broker=url)
         self._app.conf.update(SETTINGS)
         self._out: dict[str, _Out] = {}
+        self._refusals: set[str] = set()  # what workers said that will not train this study
         self._seen: list[str] = []  # entries that the driver has, but may not have journaled
         self._reports = "0-0"
         self._swept = time.monotonic()
@@ -189,7 +193,7 @@ class Queue:
             self._leases.forget(self._seen)
             self._seen = []
             lacking: list[str] = []
-            if time.monotonic() - self._swept > self._leases.seconds / 4:
+            if time.monotonic() - self._swept > self._patience() / 4:
                 self._swept = time.monotonic()
                 self._leases.sweep()
                 lacking = self._leases.missing(self._out)
@@ -253,13 +257,12 @@ class Queue:
                 self._listen(event)
 
     def _lay(self, id: str) -> None:
-        self._leases.announce(self._task)
-        self._leases.put(id, signed(self._out[id].pack.to_json(), self._key))
-        self._send(id)
+        order = signed(self._out[id].pack.to_json(), self._key)
+        self._send(id, self._leases.put(id, order, self._routes))
 
-    def _send(self, id: str, queues: Sequence[str] = ()) -> None:
-        """Send its name to every queue: whoever is free first has it, the lease refuses others."""
-        for queue in queues or self._routes:
+    def _send(self, id: str, queues: Sequence[str]) -> None:
+        """Ring in these queues: whoever is free first has it, the lease refuses others."""
+        for queue in queues:
             self._app.send_task(
                 TASK, [self._leases.study, id], queue=queue, retry=False, ignore_result=True
             )
@@ -270,7 +273,7 @@ class Queue:
 
         None can be in an empty queue. In those that others keep full, after a time that doubles.
         """
-        now, lease = time.monotonic(), self._leases.seconds
+        now, lease = time.monotonic(), self._patience()
         old = {id: out for id, out in self._out.items() if out.sent < now - lease}
         if not old:
             return
@@ -278,14 +281,25 @@ class Queue:
         for id in self._leases.waiting(old):
             if empty or old[id].sent < now - lease * 2 ** old[id].again:
                 old[id].again += not empty
-                self._send(id, empty)
+                self._send(id, empty or self._routes)
+
+    def _patience(self) -> float:
+        """Seconds that an order may wait until its bell is thought lost.
+
+        A worker that refused the study heeds no bell of it, and leaves no sign that it heard one.
+        """
+        return _REFUSED_SECONDS if self._refusals else self._leases.seconds
 
     def _came(self, entry: Entry) -> Iterator[Report]:
         out = self._out.get(entry.id)
         if out is None:
             return  # of an earlier life of this driver, and in its journal
-        if entry.kind == "handed":
-            self._send(entry.id)
+        if entry.kind == "refused" and entry.data not in self._refusals:
+            self._refusals.add(entry.data)
+            text = f"{entry.data}; its segments wait for other workers"
+            self._listen({"kind": "note", "text": text})
+        if entry.kind in ("handed", "refused"):
+            self._send(entry.id, self._leases.again(entry.id, self._routes))
             return
         del self._out[entry.id]
         if entry.kind == "reports":

@@ -3,7 +3,7 @@
 queue    names of the queues that it listens on, with commas
 device   "cpu", or what the GPU is called; memory   bytes of that device
 study    key of the study that it trains for, "" when idle; trials   their numbers, with spaces
-doing    the same for people: "digits/12"
+doing    the same for people, "digits/12": made of the two when it is read
 done, failed    segments that it has settled
 beat     seconds since the epoch
 """
@@ -15,9 +15,8 @@ from typing import Any, cast
 
 import redis
 
-from automl.records import Pack
-
 KEYS = "automl:worker:"  # one a live worker
+EXPIRE_SECONDS = 12  # six beats
 
 Fields = Mapping[str, str]
 
@@ -29,7 +28,11 @@ def living(client: redis.Redis) -> dict[str, dict[str, str]]:
     for key in keys:
         pipe.hgetall(key)
     found = zip(keys, cast(Any, pipe.execute()), strict=True)
-    return {key.removeprefix(KEYS): fields for key, fields in found if "pid" in fields}
+    return {
+        key.removeprefix(KEYS): {**fields, "doing": _doing(fields)}
+        for key, fields in found
+        if "pid" in fields
+    }
 
 
 def listening(workers: Mapping[str, Fields], queues: Sequence[str]) -> dict[str, Fields]:
@@ -38,19 +41,13 @@ def listening(workers: Mapping[str, Fields], queues: Sequence[str]) -> dict[str,
     return {n: w for n, w in workers.items() if wanted & set(w.get("queue", "").split(","))}
 
 
-def occupied(study: str, pack: Pack) -> dict[str, str]:
-    """The fields of a worker that trains this pack for the study with this key."""
-    numbers = [s.trial for s in pack.segments]
+def _doing(fields: Fields) -> str:
+    numbers = fields.get("trials", "").split()
+    if not numbers:
+        return ""
     more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-    name = study.rpartition("-")[0] or study
-    return {
-        "study": study,
-        "trials": " ".join(map(str, numbers)),
-        "doing": f"{name}/{numbers[0]}{more}",
-    }
-
-
-IDLE = {"study": "", "trials": "", "doing": ""}
+    study = fields.get("study", "")
+    return f"{study.rpartition('-')[0] or study}/{numbers[0]}{more}"
 
 
 def seen(

@@ -1,10 +1,12 @@
-"""Who trains what: packs, leases and reports in Redis, decided by Lua on the server's clock.
+"""What the driver does with orders in Redis; `holding` is the workers' side.
 
-    put      the driver lays down an order           waiting
+    put      the driver lays down an order           waiting, and in the lists of its routes
     claim    a worker takes it for a while            waiting -> leased, with a token of its own
     renew    and says that it is still there          hears which trials are cancelled
-    commit   and brings the reports                   leased -> gone, reports in the stream
+    commit   and brings the reports                   leased -> gone, reports in the stream;
+                                                      and the next of its route is taken
     release  or gives it back                         leased -> waiting, "handed" in the stream
+    refuse   or will have nothing of this study       leased -> waiting, "refused" in the stream
     cancel   the driver wants trials of it stopped    waiting -> gone, "withdrawn" in the stream,
                                                       if it wants none any more; else see renew
     sweep    the driver ends leases that ran out      leased -> waiting, "handed"; the third time
@@ -15,26 +17,35 @@ claims (the fence) and a word of the claimer's own: a server that lost its last 
 crash may count to the same number twice, but never to the same token. So an order is committed
 once, whatever is killed, frozen or delivered twice; a holder that is refused drops its work.
 
+The broker's messages are only a bell. A worker that heard one takes order after order from the
+list of the route that the bell came by. When the list is empty it lingers for a moment, and `put`
+hands it what comes. So few bells are needed: `put` asks for one where fewer lie in the broker's
+queue than orders in the list. A list is a hint, too: it may name orders that are held or gone,
+and an order that it lacks is found by its own message.
+
 Keys, all below `automl:STUDY:`
     task            what workers open, JSON
-    order:ID        hash: order, fence, token, owner, cancel, lapses
+    order:ID        hash: order, trials, seconds, fence, token, owner, cancel, lapses
     leases          sorted set: ID by the end of its lease, server's milliseconds
-    reports         stream: committed reports, "lost", "handed", "withdrawn"
+    reports         stream: committed reports, "lost", "handed", "refused", "withdrawn"
     progress        stream, bounded: evaluations of running trials
+    refusals        hash: until when (server's milliseconds) a worker will not be asked again
+and, of all studies,
+    automl:waiting:ROUTE    list of "STUDY ID", in the order of their coming
+    automl:lingering:ROUTE  sorted set: workers that linger, by the end of that
+    automl:hand:WORKER      list: what one that lingers was handed
 """
 
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
 
 LEASE_SECONDS = 30.0
-_PROGRESS_ENTRIES = 10_000  # kept for a driver that is slow or away
 _SOCKET_SECONDS = 5.0
 _BLOCK_SECONDS = 2.0  # below the socket's own limit
 
@@ -48,58 +59,54 @@ Gone = (
 
 _LAPSES = 3  # leases of one order that may run out until it is lost: machines and networks fail too
 
-_NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+WAITING = "automl:waiting:"
 
-_PUT = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HDEL', KEYS[1], 'cancel'); return 0 end
-redis.call('HSET', KEYS[1], 'order', ARGV[1])
-return 1
-"""
-
-# A claim that is sent twice, because its answer was lost, is the same claim.
-_CLAIM = (
-    _NOW
+# Entries at the head of a list that wait no longer are dropped here, too: of a route that nobody
+# listens on, no worker would.
+_PUT = (
+    NOW
     + """
-local order = redis.call('HGET', KEYS[1], 'order')
-if not order then return nil end
-local held = redis.call('HGET', KEYS[1], 'token')
-if held and not string.find(held, ARGV[2], 1, true) then return nil end
-local token = held or (redis.call('HINCRBY', KEYS[1], 'fence', 1) .. ':' .. ARGV[2])
-redis.call('HSET', KEYS[1], 'token', token, 'owner', ARGV[3])
-local task = redis.call('GET', KEYS[3]) or '{}'
-local seconds = cjson.decode(task).lease_seconds or tonumber(ARGV[4])
-redis.call('ZADD', KEYS[2], now + math.floor(seconds * 1000), ARGV[1])
-return {token, order, task}
-"""
-)
-
-_RENEW = (
-    _NOW
-    + """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return nil end
-redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
-return redis.call('HGET', KEYS[1], 'cancel') or ''
-"""
-)
-
-_COMMIT = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
-for n = 5, #ARGV do
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[4], '*', 'data', ARGV[n])
+local key, task = KEYS[1], KEYS[2]
+local study, id = ARGV[1], ARGV[2]
+local there = redis.call('EXISTS', key) == 1
+if ARGV[3] == '' then
+  if not there then return {} end
+else
+  if ARGV[6] ~= '' then redis.call('SET', task, ARGV[6])
+  elseif redis.call('EXISTS', task) == 0 then return false end
+  if there then redis.call('HDEL', key, 'cancel')
+  else redis.call('HSET', key, 'order', ARGV[3], 'trials', ARGV[4], 'seconds', ARGV[5]) end
 end
-redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', 'reports', 'data', ARGV[3])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('DEL', KEYS[1])
-return 1
+local ring = {}
+if redis.call('HEXISTS', key, 'token') == 1 then return ring end
+local entry = study .. ' ' .. id
+for n = 7, #ARGV do
+  local lingering = 'automl:lingering:' .. ARGV[n]
+  redis.call('ZREMRANGEBYSCORE', lingering, '-inf', now)
+  for _, worker in ipairs(redis.call('ZRANGE', lingering, 0, -1)) do
+    if redis.call('HEXISTS', 'automl:' .. study .. ':refusals', worker) == 0 then
+      redis.call('ZREM', lingering, worker)
+      redis.call('RPUSH', 'automl:hand:' .. worker, entry)
+      redis.call('EXPIRE', 'automl:hand:' .. worker, 60)
+      return ring
+    end
+  end
+end
+for n = 7, #ARGV do
+  local list = 'automl:waiting:' .. ARGV[n]
+  redis.call('RPUSH', list, entry)
+  while true do
+    local s, i = string.match(redis.call('LINDEX', list, 0), '^(.*) (%S+)$')
+    local state = redis.call('HMGET', 'automl:' .. s .. ':order:' .. i, 'order', 'token')
+    if state[1] and not state[2] then break end
+    redis.call('LPOP', list)
+  end
+  if redis.call('LLEN', ARGV[n]) < redis.call('LLEN', list) then ring[#ring + 1] = ARGV[n] end
+end
+return ring
 """
-
-_RELEASE = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
-redis.call('HDEL', KEYS[1], 'token', 'owner')
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', 'handed', 'data', '')
-return 1
-"""
+)
 
 _CANCEL = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -111,7 +118,7 @@ return redis.call('DEL', KEYS[1])
 """
 
 _SWEEP = (
-    _NOW
+    NOW
     + """
 local late = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
 for _, id in ipairs(late) do
@@ -135,18 +142,8 @@ return #late
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to train one order; it ends when it is not renewed."""
-
-    id: str
-    token: str
-    order: Mapping[str, Any]
-    task: Mapping[str, Any]  # what must be open to train it
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the reports' stream: "reports" with JSON, "lost", "handed", "withdrawn"."""
+    """One entry of the reports' stream: "reports" with JSON, "lost", "handed" ..."""
 
     at: str  # its place in the stream
     id: str
@@ -166,7 +163,7 @@ def connect(url: str) -> redis.Redis:
 
 
 class Leases:
-    """Orders, leases and reports of one study. Every call may raise one of `Gone`."""
+    """Orders and reports of one study. Every call may raise one of `Gone`."""
 
     def __init__(self, client: redis.Redis, study: str, *, seconds: float = LEASE_SECONDS) -> None:
         self.study, self.seconds = study, seconds
@@ -174,64 +171,32 @@ class Leases:
         self._root = f"automl:{study}:"
         self._leases, self._reports = self._root + "leases", self._root + "reports"
         self._progress, self._task = self._root + "progress", self._root + "task"
+        self._text = "{}"  # of the task
         script = client.register_script
-        self._put, self._claim, self._renew = script(_PUT), script(_CLAIM), script(_RENEW)
-        self._commit, self._release = script(_COMMIT), script(_RELEASE)
-        self._cancel, self._sweep = script(_CANCEL), script(_SWEEP)
-
-    # The worker's side ----------------------------------------------------------------------
-
-    def claim(self, id: str, owner: str) -> Lease | None:
-        """Take the order; None when it is held, committed or withdrawn."""
-        word = uuid.uuid4().hex
-        keys = [self._key(id), self._leases, self._task]
-        answer = self._claim(keys=keys, args=[id, word, owner, self.seconds])
-        if answer is None:
-            return None
-        return Lease(id, answer[0], json.loads(answer[1]), json.loads(answer[2]))
-
-    def renew(self, lease: Lease) -> set[int] | None:
-        """Trials that are cancelled; None when the lease is another's, or nobody's."""
-        seconds = lease.task.get("lease_seconds", self.seconds)
-        keys, length = [self._key(lease.id), self._leases], round(seconds * 1000)
-        answer = self._renew(keys=keys, args=[lease.id, lease.token, length])
-        return None if answer is None else {int(n) for n in str(answer).split()}
-
-    def commit(
-        self,
-        lease: Lease,
-        reports: list[dict[str, Any]],
-        progress: Iterable[Mapping[str, Any]] = (),
-    ) -> bool:
-        """Bring the reports, and the last progress that was not told yet.
-
-        False when the lease was lost, and they count for nothing.
-        """
-        told = [json.dumps(p) for p in progress]
-        keys = [*self._keys(lease.id), self._progress]
-        args = [lease.id, lease.token, json.dumps(reports), str(_PROGRESS_ENTRIES), *told]
-        return bool(self._commit(keys=keys, args=args))
-
-    def release(self, lease: Lease) -> bool:
-        """Give the order back, to be trained elsewhere from its checkpoint."""
-        return bool(self._release(keys=self._keys(lease.id), args=[lease.id, lease.token]))
-
-    def tell(self, progress: Iterable[Mapping[str, Any]]) -> None:
-        """Evaluations of running trials, for eyes only."""
-        pipe = self._client.pipeline(transaction=False)
-        for one in progress:
-            fields: dict[Any, Any] = {"data": json.dumps(one)}
-            pipe.xadd(self._progress, fields, maxlen=_PROGRESS_ENTRIES, approximate=True)
-        pipe.execute()
-
-    # The driver's side ----------------------------------------------------------------------
+        self._put, self._cancel, self._sweep = script(_PUT), script(_CANCEL), script(_SWEEP)
 
     def announce(self, task: Mapping[str, Any]) -> None:
-        self._client.set(self._task, json.dumps(task))
+        self._text = json.dumps(task)
+        self._client.set(self._task, self._text)
 
-    def put(self, id: str, order: Mapping[str, Any]) -> None:
-        """Lay an order down; one that is there already stays as it is, but for cancellations."""
-        self._put(keys=[self._key(id)], args=[json.dumps(order)])
+    def put(self, id: str, order: Mapping[str, Any], routes: Sequence[str] = ()) -> list[str]:
+        """Lay an order down; one that is there already stays as it is, but for cancellations.
+
+        Returns:
+            Those of `routes` where a bell must be rung.
+        """
+        trials = " ".join(str(s["trial"]) for s in order.get("segments", ()))
+        keys = [self._key(id), self._task]
+        args: list[str | float] = [self.study, id, json.dumps(order), trials, self.seconds]
+        ring = self._put(keys=keys, args=[*args, "", *routes])
+        if ring is None:  # the server has forgotten the task
+            ring = self._put(keys=keys, args=[*args, self._text, *routes])
+        return cast("list[str]", ring)
+
+    def again(self, id: str, routes: Sequence[str]) -> list[str]:
+        """Put an order that came back into the lists of its routes; those where a bell lacks."""
+        args = [self.study, id, "", "", "", "", *routes]
+        return cast("list[str]", self._put(keys=[self._key(id), self._task], args=args))
 
     def cancel(self, id: str, trials: Iterable[int], *, whole: bool) -> None:
         """Ask the holder, now or later, to stop these trials at their next step.
@@ -289,6 +254,10 @@ class Leases:
 
     def clear(self) -> None:
         """Remove all of the study; holders are refused at their next step."""
+        for list_ in self._client.scan_iter(match=f"{WAITING}*", count=1000):
+            for entry in cast(Any, self._client.lrange(list_, 0, -1)):
+                if entry.rpartition(" ")[0] == self.study:
+                    self._client.lrem(list_, 0, entry)
         keys = list(self._client.scan_iter(match=f"{_literal(self._root)}*", count=1000))
         if keys:
             self._client.delete(*keys)

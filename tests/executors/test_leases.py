@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from automl.executors.holding import Holder, Lease
 from automl.executors.leases import Gone, Leases, connect
 from automl.executors.valkey import Server
 
@@ -25,109 +26,127 @@ def leases(broker: Server) -> Iterator[Leases]:
     made.clear()
 
 
+@pytest.fixture
+def holder(broker: Server) -> Holder:
+    """The side of a worker, to whom all the leases of a test may be shown."""
+    return Holder(connect(broker.url), "w")
+
+
+def claim(leases: Leases, id: str, owner: str) -> Lease | None:
+    """What a worker of this name gets."""
+    return Holder(leases._client, owner).claim(leases.study, id)
+
+
 def kinds(leases: Leases) -> list[tuple[str, str]]:
     return [(e.id, e.kind) for e in leases.read("0", "0", 0)[0]]
 
 
-def test_one_claims_renews_and_commits(leases: Leases) -> None:
+def test_one_claims_renews_and_commits(leases: Leases, holder: Holder) -> None:
     leases.put("a", ORDER)
-    lease = leases.claim("a", "w1")
+    lease = claim(leases, "a", "w1")
     assert lease is not None and lease.order == ORDER
-    assert leases.claim("a", "w2") is None
-    assert leases.renew(lease) == set()
-    assert leases.commit(lease, [{"trial": 3}])
+    assert claim(leases, "a", "w2") is None
+    assert holder.renew(lease) == set()
+    assert holder.commit(lease, [{"trial": 3}])[0]
     (entry,), _ = leases.read("0", "0", 0)
     assert (entry.id, entry.kind, entry.data) == ("a", "reports", '[{"trial": 3}]')
-    assert not leases.commit(lease, [{"trial": 3}])  # not twice
-    assert leases.claim("a", "w2") is None  # nor again
-    assert leases.renew(lease) is None
+    assert not holder.commit(lease, [{"trial": 3}])[0]  # not twice
+    assert claim(leases, "a", "w2") is None  # nor again
+    assert holder.renew(lease) is None
 
 
-def test_a_lease_that_ran_out_is_handed_on_and_its_holder_refused(leases: Leases) -> None:
+def test_a_lease_that_ran_out_is_handed_on_and_its_holder_refused(
+    leases: Leases, holder: Holder
+) -> None:
     leases.put("a", ORDER)
-    stale = leases.claim("a", "frozen")
+    stale = claim(leases, "a", "frozen")
     assert stale is not None
     assert leases.sweep() == 0
     time.sleep(0.25)
     assert leases.sweep() == 1
     assert leases.sweep() == 0
     assert kinds(leases) == [("a", "handed")]
-    fresh = leases.claim("a", "other")
+    fresh = claim(leases, "a", "other")
     assert fresh is not None
-    assert leases.renew(stale) is None
-    assert not leases.commit(stale, [])
-    assert not leases.release(stale)
-    assert leases.commit(fresh, [])
+    assert holder.renew(stale) is None
+    assert not holder.commit(stale, [])[0]
+    assert not holder.release(stale)
+    assert holder.commit(fresh, [])[0]
 
 
-def test_an_order_whose_lease_runs_out_three_times_is_lost(leases: Leases) -> None:
+def test_an_order_whose_lease_runs_out_three_times_is_lost(leases: Leases, holder: Holder) -> None:
     leases.put("a", ORDER)
     for _ in range(3):
-        assert leases.claim("a", "mortal") is not None
+        assert claim(leases, "a", "mortal") is not None
         time.sleep(0.21)
         assert leases.sweep() == 1
     assert kinds(leases) == [("a", "handed"), ("a", "handed"), ("a", "lost")]
     assert leases.missing(["a"]) == ["a"]
     leases.put("a", ORDER)  # the driver tries again, from the beginning of the count
-    assert leases.claim("a", "w") is not None
+    assert claim(leases, "a", "w") is not None
     time.sleep(0.21)
     assert leases.sweep() == 1
     assert kinds(leases)[3:] == [("a", "handed")]
 
 
-def test_the_study_says_how_long_a_lease_is(leases: Leases) -> None:
-    leases.announce({"lease_seconds": 60, "deadline_seconds": float("inf")})
-    leases.put("a", ORDER)
-    lease = leases.claim("a", "w")
+def test_the_study_says_how_long_a_lease_is(leases: Leases, holder: Holder) -> None:
+    patient = Leases(leases._client, leases.study, seconds=60)
+    patient.announce({"deadline_seconds": float("inf")})
+    patient.put("a", ORDER)
+    lease = claim(leases, "a", "w")
     assert lease is not None
-    assert lease.task["lease_seconds"] == 60
+    assert lease.task["deadline_seconds"] == float("inf")
     time.sleep(0.21)
     assert leases.sweep() == 0
-    assert leases.renew(lease) == set()
+    assert holder.renew(lease) == set()
     time.sleep(0.21)
     assert leases.sweep() == 0
 
 
-def test_a_late_holder_may_commit_what_nobody_else_has_taken(leases: Leases) -> None:
+def test_a_late_holder_may_commit_what_nobody_else_has_taken(
+    leases: Leases, holder: Holder
+) -> None:
     leases.put("a", ORDER)
-    lease = leases.claim("a", "slow")
+    lease = claim(leases, "a", "slow")
     assert lease is not None
     time.sleep(0.25)
-    assert leases.commit(lease, [])
+    assert holder.commit(lease, [])[0]
     assert leases.sweep() == 0
 
 
-def test_an_order_given_back_waits_for_the_next(leases: Leases) -> None:
+def test_an_order_given_back_waits_for_the_next(leases: Leases, holder: Holder) -> None:
     leases.put("a", ORDER)
-    lease = leases.claim("a", "leaving")
+    lease = claim(leases, "a", "leaving")
     assert lease is not None
     assert leases.waiting(["a", "b"]) == []
-    assert leases.release(lease)
+    assert holder.release(lease)
     assert kinds(leases) == [("a", "handed")]
     assert leases.waiting(["a", "b"]) == ["a"]
     assert leases.missing(["a", "b"]) == ["b"]
-    assert leases.claim("a", "next") is not None
+    assert claim(leases, "a", "next") is not None
 
 
-def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases) -> None:
+def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases, holder: Holder) -> None:
     leases.put("a", ORDER)
-    lease = leases.claim("a", "w")
+    lease = claim(leases, "a", "w")
     assert lease is not None
     leases.cancel("a", [3, 5], whole=True)
     leases.cancel("gone", [1], whole=True)
     assert leases.missing(["gone"]) == ["gone"]
-    assert leases.renew(lease) == {3, 5}
+    assert holder.renew(lease) == {3, 5}
     leases.put("a", ORDER)  # the driver wants it after all
-    assert leases.renew(lease) == set()
+    assert holder.renew(lease) == set()
 
 
-def test_progress_is_bounded_and_reports_are_forgotten_when_asked(leases: Leases) -> None:
-    leases.tell([{"step": 1}])
+def test_progress_is_bounded_and_reports_are_forgotten_when_asked(
+    leases: Leases, holder: Holder
+) -> None:
+    holder.tell(leases.study, [{"step": 1}])
     place = leases.last_progress()
-    leases.tell([{"step": 2}, {"step": 3}])
+    holder.tell(leases.study, [{"step": 2}, {"step": 3}])
     leases.put("a", ORDER)
-    lease = leases.claim("a", "w")
-    assert lease is not None and leases.commit(lease, [], [{"step": 4}])
+    lease = claim(leases, "a", "w")
+    assert lease is not None and holder.commit(lease, [], [{"step": 4}])[0]
     (entry,), told = leases.read("0", place, 0)
     assert [p for _, p in told] == [{"step": 2}, {"step": 3}, {"step": 4}]
     leases.forget([entry.at])
@@ -143,10 +162,10 @@ def test_a_thousand_orders_and_eight_claimers_make_a_thousand_commits(
     won: list[str] = []
 
     def work() -> None:
-        mine = Leases(connect(broker.url), leases.study, seconds=60)
+        mine = Holder(connect(broker.url), "w")
         for n in range(1000):
-            lease = mine.claim(str(n), "w")
-            if lease is not None and mine.commit(lease, []):
+            lease = mine.claim(leases.study, str(n))
+            if lease is not None and mine.commit(lease, [])[0]:
                 won.append(lease.id)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -167,8 +186,8 @@ def test_clearing_a_study_leaves_no_key_and_no_other_study_without_its_own(
     leases.clear()
     client = redis.Redis.from_url(broker.url, decode_responses=True)
     assert list(client.scan_iter(match=f"automl:{leases.study}:*")) == []
-    assert other.claim("a", "w") is not None
-    assert leases.claim("a", "w") is None
+    assert claim(other, "a", "w") is not None
+    assert claim(leases, "a", "w") is None
     other.clear()
 
 
@@ -176,30 +195,31 @@ def test_what_was_on_disk_is_there_after_a_crash_of_the_server(tmp_path: Path) -
     server = Server(tmp_path / "redis")
     try:
         leases = Leases(connect(server.url), "s", seconds=60)
+        holder = Holder(connect(server.url), "w")
         leases.put("a", ORDER)
-        lease = leases.claim("a", "w")
+        lease = claim(leases, "a", "w")
         assert lease is not None
         time.sleep(1.2)  # appendfsync everysec
         server.process.kill()
         server.process.wait()
         with pytest.raises(Gone):
-            leases.renew(lease)
+            holder.renew(lease)
         server.start()
-        assert leases.renew(lease) == set()
-        assert leases.commit(lease, [])
+        assert holder.renew(lease) == set()
+        assert holder.commit(lease, [])[0]
     finally:
         server.stop()
 
 
 def test_an_order_that_nobody_holds_is_withdrawn_and_can_be_laid_down_again(
-    leases: Leases,
+    leases: Leases, holder: Holder
 ) -> None:
     leases.put("a", ORDER)
     leases.cancel("a", [1], whole=False)  # it has another trial
     assert kinds(leases) == []
     leases.cancel("a", [1, 2], whole=True)
     assert kinds(leases) == [("a", "withdrawn")]
-    assert leases.claim("a", "w") is None
+    assert claim(leases, "a", "w") is None
     leases.put("a", ORDER)
-    lease = leases.claim("a", "w")
-    assert lease is not None and leases.renew(lease) == set()
+    lease = claim(leases, "a", "w")
+    assert lease is not None and holder.renew(lease) == set()

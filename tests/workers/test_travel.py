@@ -10,7 +10,7 @@ import re
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from automl.executors.leases import Entry, Leases, connect
 from automl.executors.valkey import Server
 from automl.objects import put
 from automl.recipe import Recipe
-from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Pack, Segment, TaskCard, TaskSpec
 from automl.signing import signed
 from automl.space.tree import Space
 from automl.study.preparing import saved_state
@@ -144,27 +144,39 @@ def guarded(broker: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield cache
 
 
-def answer(broker: Server, place: Path | str, **change: Any) -> Report:
-    """What a guarded worker says to an order of a driver with these arguments."""
+def refusal(broker: Server, place: Path | str, **change: Any) -> str:
+    """Why a guarded worker refuses an order of a driver with these arguments.
+
+    The order waits on, for another worker.
+    """
     arguments: dict[str, Any] = {
         "spec": SPEC,
         "place": str(place),
         "card": CARD,
         "key": KEY.encode(),
     }
+    said: list[str] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["kind"] == "note":
+            said.append(event["text"])
+
     queue = Queue(
         broker.url, study="guarded", stall_seconds=60, queues=["guarded"], workers=1,
-        **{**arguments, **change},
+        listen=listen, **{**arguments, **change},
     )  # fmt: skip
     segment = Segment(0, Recipe({}, steps=10, seed=0), 0, 10)
     try:
         queue.submit(Pack((segment,), f"{place}/checkpoints"))
         deadline = time.monotonic() + 60
-        while True:
+        while not said:
             assert time.monotonic() < deadline
-            for news in queue.reports(0.2):
-                if isinstance(news, Report):
-                    return news
+            assert queue.reports(0.2) == []
+        assert queue.capacity == 0
+        (line,) = said
+        start, end = "worker g@guarded: ", "; its segments wait for other workers"
+        assert line.startswith(start) and line.endswith(end) and "\n" not in line
+        return line.removeprefix(start).removesuffix(end)
     finally:
         queue.close()
 
@@ -181,12 +193,10 @@ def place(tmp_path: Path) -> Path:
 def test_a_study_without_the_workers_key_is_refused_in_one_line(
     guarded: Path, broker: Server, place: Path, key: bytes | None, found: str
 ) -> None:
-    report = answer(broker, place, key=key)
-    assert report.status is Status.INVALID
-    assert report.message.startswith("worker g@guarded: the study ") and found in report.message
-    assert "AUTOML_KEY_FILE" in report.message and "\n" not in report.message
+    line = refusal(broker, place, key=key)
+    assert line.startswith("the study ") and found in line and "AUTOML_KEY_FILE" in line
     log = guarded / "logs" / "g.log"
-    until("a line in the log", lambda: report.message.partition(": ")[2] in log.read_text())
+    until("a line in the log", lambda: line in log.read_text())
 
 
 def test_an_order_that_was_changed_on_its_way_is_refused(
@@ -206,6 +216,7 @@ def test_an_order_that_was_changed_on_its_way_is_refused(
     while not entries:
         assert time.monotonic() < deadline
         entries, _ = leases.read("0-0", "0-0", 1.0)
+    assert entries[0].kind == "refused"
     assert "the order is signed by another key" in entries[0].data
     leases.clear()
     client.close()
@@ -217,10 +228,10 @@ def test_code_that_is_not_what_was_sent_is_refused(
     (place / "task.py").write_text("")
     sent = digest_of(archive_of({"task.py": place / "task.py"}))
     put(str(place), f"code/{sent}.tar", b"something else")
-    report = answer(broker, place, spec=replace(SPEC, source="task.py"), snapshot=sent)
-    assert (report.status, "is not what was sent" in report.message) == (Status.INVALID, True)
-    assert "no code" in answer(broker, place, snapshot="0" * 64).message
-    assert "is no digest" in answer(broker, place, snapshot="../../etc").message
+    line = refusal(broker, place, spec=replace(SPEC, source="task.py"), snapshot=sent)
+    assert "is not what was sent" in line
+    assert "no code" in refusal(broker, place, snapshot="0" * 64)
+    assert "is no digest" in refusal(broker, place, snapshot="../../etc")
 
 
 def test_signed_code_that_reaches_out_of_its_folder_is_refused(
@@ -231,16 +242,15 @@ def test_signed_code_that_reaches_out_of_its_folder_is_refused(
         archive.addfile(tarfile.TarInfo("../../evil"))
     sent = digest_of(out.getvalue())
     put(str(place), f"code/{sent}.tar", out.getvalue())
-    report = answer(broker, place, snapshot=sent)
-    assert "outside of its folder" in report.message
+    assert "outside of its folder" in refusal(broker, place, snapshot=sent)
     assert not list(guarded.rglob("evil"))
 
 
 def test_a_worker_that_does_not_see_the_store_says_where_it_looked(
     guarded: Path, broker: Server, tmp_path: Path
 ) -> None:
-    report = answer(broker, tmp_path / "nowhere")
-    assert f"no checkpoints of this study in {tmp_path}/nowhere here" in report.message
+    line = refusal(broker, tmp_path / "nowhere")
+    assert f"no checkpoints of this study in {tmp_path}/nowhere here" in line
     assert Store(tmp_path / "nowhere" / "checkpoints").trials() == []
 
 
@@ -248,10 +258,7 @@ def test_a_worker_with_other_data_names_both_fingerprints(
     guarded: Path, broker: Server, place: Path
 ) -> None:
     card = replace(CARD, code_fingerprint="", data_fingerprint="0123456789abcdef")
-    report = answer(broker, place, card=card)
-    assert report.status is Status.INVALID
     assert re.fullmatch(
-        r"worker g@guarded: other data: fingerprint [0-9a-f]{16}, the driver's is "
-        "0123456789abcdef",
-        report.message,
+        r"other data: fingerprint [0-9a-f]{16}, the driver's is 0123456789abcdef",
+        refusal(broker, place, card=card),
     )

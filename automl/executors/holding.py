@@ -1,0 +1,253 @@
+"""What a worker does with orders in Redis: takes them, holds them and brings their reports.
+
+The rules and the keys stand in `leases`. What a worker is doing, and how much it has done, is
+written to its own hash (see `crew`) by the same script that takes an order or settles it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from automl.executors.crew import EXPIRE_SECONDS, KEYS
+from automl.executors.leases import LEASE_SECONDS, NOW
+
+_PROGRESS_ENTRIES = 10_000  # kept for a driver that is slow or away
+LINGER_SECONDS = 0.2
+_REFUSAL_SECONDS = 60.0  # until a worker that refused a study is asked again
+
+# A claim that is sent twice, because its answer was lost, is the same claim.
+_TAKE = (
+    NOW
+    + f"""
+local function refused(study, life)
+  local ends = redis.call('HGET', 'automl:' .. study .. ':refusals', life)
+  return ends and tonumber(ends) > now
+end
+local function say(owner, ...)
+  local key = '{KEYS}' .. owner
+  redis.call('HSET', key, ...)
+  redis.call('EXPIRE', key, {EXPIRE_SECONDS})
+end
+local function take(study, id, word, owner, life)
+  local root = 'automl:' .. study .. ':'
+  local key = root .. 'order:' .. id
+  local found = redis.call('HMGET', key, 'order', 'token', 'seconds', 'trials')
+  local order, held = found[1], found[2]
+  if not order or refused(study, life) then return nil end
+  if held and not string.find(held, word, 1, true) then return nil end
+  local token = held or (redis.call('HINCRBY', key, 'fence', 1) .. ':' .. word)
+  local seconds = found[3] or '{LEASE_SECONDS}'
+  redis.call('HSET', key, 'token', token, 'owner', owner)
+  redis.call('ZADD', root .. 'leases', now + math.floor(seconds * 1000), id)
+  say(owner, 'study', study, 'trials', found[4] or '', 'turn', word .. ' ' .. study .. ' ' .. id)
+  return {{study, id, token, seconds, order, redis.call('GET', root .. 'task') or '{{}}'}}
+end
+"""
+)
+
+_CLAIM = _TAKE + "return take(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])"
+
+# Settle the order in hand, if there is one, and take the next of the route, if there is a route;
+# linger, if nothing waits there. What a refusal makes this worker skip stays there for others.
+_TURN = (
+    _TAKE
+    + """
+local study, id, token, reports, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local word, owner, life, route = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local linger = tonumber(ARGV[12])
+local committed = 0
+if id ~= '' then
+  local root = 'automl:' .. study .. ':'
+  local key = root .. 'order:' .. id
+  if redis.call('HGET', key, 'token') == token then
+    for n = 13, #ARGV do
+      redis.call('XADD', root .. 'progress', 'MAXLEN', '~', most, '*', 'data', ARGV[n])
+    end
+    redis.call('XADD', root .. 'reports', '*', 'id', id, 'kind', 'reports', 'data', reports)
+    redis.call('ZREM', root .. 'leases', id)
+    redis.call('DEL', key)
+    committed = 1
+  end
+  say(owner, 'done', ARGV[10], 'failed', ARGV[11], 'study', '', 'trials', '')
+end
+if route == '' then return {committed} end
+local before = redis.call('HGET', '"""
+    + KEYS
+    + """' .. owner, 'turn') or ''
+if string.sub(before, 1, #word) == word then
+  local s, i = string.match(before, '^%S+ (.*) (%S+)$')
+  return {committed, take(s, i, word, owner, life)}
+end
+local list, n = 'automl:waiting:' .. route, 0
+while true do
+  local entry = redis.call('LINDEX', list, n)
+  if not entry then
+    if linger > 0 then redis.call('ZADD', 'automl:lingering:' .. route, now + linger, life) end
+    return {committed}
+  end
+  local s, i = string.match(entry, '^(.*) (%S+)$')
+  if refused(s, life) then n = n + 1
+  else
+    redis.call('LREM', list, 1, entry)
+    local taken = take(s, i, word, owner, life)
+    if taken then return {committed, taken} end
+  end
+end
+"""
+)
+
+_LEAVE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('LPOP', KEYS[2])
+"""
+
+_RENEW = (
+    NOW
+    + """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return nil end
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+return redis.call('HGET', KEYS[1], 'cancel') or ''
+"""
+)
+
+_RELEASE = (
+    NOW
+    + """
+redis.call('HSET', KEYS[5], 'study', '', 'trials', '')
+redis.call('EXPIRE', KEYS[5], ARGV[6])
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], 'token', 'owner')
+redis.call('ZREM', KEYS[2], ARGV[1])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[4], ARGV[4], now + ARGV[5]) end
+local kind = ARGV[3] ~= '' and 'refused' or 'handed'
+redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', kind, 'data', ARGV[3])
+return 1
+"""
+)
+
+
+Args = list[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to train one order; it ends when it is not renewed."""
+
+    study: str
+    id: str
+    token: str
+    seconds: float
+    order: Mapping[str, Any]
+    task: Mapping[str, Any]  # what must be open to train it
+
+
+class Holder:
+    """The side of the worker named `owner`. Every call may raise one of `leases.Gone`."""
+
+    def __init__(self, client: redis.Redis, owner: str) -> None:
+        self.owner = owner
+        self._client = client
+        self._life = uuid.uuid4().hex  # another worker of this name may have what this one lacks
+        self._task: tuple[str, Mapping[str, Any]] = ("{}", {})  # the last one, as text and read
+        script = client.register_script
+        self._claim, self._turn = script(_CLAIM), script(_TURN)
+        self._renew, self._release = script(_RENEW), script(_RELEASE)
+        self._leave = script(_LEAVE)
+
+    def claim(self, study: str, id: str) -> Lease | None:
+        """Take the order; None when it is held, committed or withdrawn, or its study refused."""
+        args: Args = [study, id, uuid.uuid4().hex, self.owner, self._life]
+        return self._lease(self._claim(args=args))
+
+    def next(self, route: str) -> Lease | None:
+        """Take what has waited longest on this route."""
+        word = uuid.uuid4().hex
+        args: Args = ["", "", "", "", "", word, self.owner, self._life, route, 0, 0, 0]
+        return self._taken(self._turn(args=args))[1]
+
+    def linger(self, route: str) -> Lease | None:
+        """Take what comes within a moment, after a commit that found nothing on this route."""
+        hand = f"automl:hand:{self._life}"
+        handed = cast(Any, self._client.blpop([hand], LINGER_SECONDS))
+        entry = handed[1] if handed else None
+        if entry is None:
+            place = f"automl:lingering:{route}"
+            entry = self._leave(keys=[place, hand], args=[self._life])
+        if entry is None:
+            return None
+        study, _, id = str(entry).rpartition(" ")
+        return self.claim(study, id)
+
+    def commit(
+        self,
+        lease: Lease,
+        reports: list[dict[str, Any]],
+        progress: Iterable[Mapping[str, Any]] = (),
+        *,
+        settled: tuple[int, int] = (0, 0),
+        route: str = "",
+    ) -> tuple[bool, Lease | None]:
+        """Bring the reports, and the last progress that was not told yet.
+
+        Args:
+            settled: segments that this worker has done well, and failed, so far.
+            route: to take the next order from, now or by lingering there; "": none.
+
+        Returns:
+            False when the lease was lost, and the reports count for nothing; and the next order.
+        """
+        told = [json.dumps(p) for p in progress]
+        head: Args = [lease.study, lease.id, lease.token, json.dumps(reports), _PROGRESS_ENTRIES]
+        linger = round(LINGER_SECONDS * 1000)
+        tail: Args = [uuid.uuid4().hex, self.owner, self._life, route, *settled, linger]
+        return self._taken(self._turn(args=[*head, *tail, *told]))
+
+    def renew(self, lease: Lease) -> set[int] | None:
+        """Trials that are cancelled; None when the lease is another's, or nobody's."""
+        args: Args = [lease.id, lease.token, round(lease.seconds * 1000)]
+        answer = self._renew(keys=_keys(lease)[:2], args=args)
+        return None if answer is None else {int(n) for n in str(answer).split()}
+
+    def release(self, lease: Lease, refusal: str = "") -> bool:
+        """Give the order back, to be trained elsewhere from its checkpoint.
+
+        With a refusal, this worker takes nothing of the study for the next minute.
+        """
+        keys = [*_keys(lease), f"automl:{lease.study}:refusals", KEYS + self.owner]
+        length = round(_REFUSAL_SECONDS * 1000)
+        args: Args = [lease.id, lease.token, refusal, self._life, length, EXPIRE_SECONDS]
+        return bool(self._release(keys=keys, args=args))
+
+    def tell(self, study: str, progress: Iterable[Mapping[str, Any]]) -> None:
+        """Evaluations of running trials, for eyes only."""
+        pipe = self._client.pipeline(transaction=False)
+        for one in progress:
+            fields: dict[Any, Any] = {"data": json.dumps(one)}
+            place = f"automl:{study}:progress"
+            pipe.xadd(place, fields, maxlen=_PROGRESS_ENTRIES, approximate=True)
+        pipe.execute()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _taken(self, answer: Any) -> tuple[bool, Lease | None]:
+        committed, *taken = cast("list[Any]", answer)
+        return bool(committed), self._lease(taken[0]) if taken else None
+
+    def _lease(self, answer: Any) -> Lease | None:
+        if answer is None:
+            return None
+        study, id, token, seconds, order, task = answer
+        if task != self._task[0]:
+            self._task = task, json.loads(task)
+        return Lease(study, id, token, float(seconds), json.loads(order), self._task[1])
+
+
+def _keys(lease: Lease) -> list[str]:
+    root = f"automl:{lease.study}:"
+    return [f"{root}order:{lease.id}", root + "leases", root + "reports"]
