@@ -140,6 +140,7 @@ class Queue:
         self._app.conf.update(SETTINGS)
         self._out: dict[str, _Out] = {}
         self._refusals: set[str] = set()  # what workers said that will not train this study
+        self._unlaid: list[str] = []  # orders that the server may not know
         self._seen: list[str] = []  # entries that the driver has, but may not have journaled
         self._reports = "0-0"
         self._swept = time.monotonic()
@@ -177,26 +178,24 @@ class Queue:
         return self.workers - len(self._out)
 
     def submit(self, pack: Pack) -> None:
-        """Lay the order down and send its name; when Redis is away, as soon as it is back."""
+        """Have the order laid down by the next `reports`, or as soon as Redis is back."""
         if not is_url(pack.checkpoints):
             pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
         id = _name(pack)
         self._out[id] = _Out(pack)
         self._most = max(self._most, len(self._out))
-        with contextlib.suppress(*Gone, OperationalError):
-            self._lay(id)
+        self._unlaid.append(id)
 
     def reports(self, timeout: float) -> list[Report | Progress]:
         """News; those of the call before are forgotten here, for by now they are journaled."""
         self._look()
         try:
-            self._leases.forget(self._seen)
-            self._seen = []
+            self._lay()
             lacking: list[str] = []
             if time.monotonic() - self._swept > self._patience() / 4:
                 self._swept = time.monotonic()
                 self._leases.sweep()
-                lacking = self._leases.missing(self._out)
+                lacking = self._leases.missing(set(self._out) - set(self._unlaid))
                 self._send_again()
             entries, told = self._leases.read(self._reports, self._progress, timeout)
             news: list[Report | Progress] = [Progress.from_json(p) for _, p in told]
@@ -206,9 +205,8 @@ class Queue:
                 self._reports = entry.at
                 self._seen.append(entry.at)
                 news += self._came(entry)
-            for id in lacking:
-                if id in self._out:  # not committed: forgotten by a server that crashed
-                    self._lay(id)
+            # Not committed, but forgotten by a server that crashed.
+            self._unlaid += [id for id in lacking if id in self._out]
         except (*Gone, OperationalError):
             self._swept = time.monotonic() + self._leases.seconds  # its holders first
             time.sleep(min(timeout, _AWAY_SECONDS))
@@ -217,12 +215,10 @@ class Queue:
 
     def cancel(self, trial: int) -> None:
         for id, out in self._out.items():
-            trials = {s.trial for s in out.pack.segments}
-            if trial in trials:
+            if any(s.trial == trial for s in out.pack.segments):
                 out.cancelled |= {trial}
                 with contextlib.suppress(*Gone):
-                    whole = trials <= out.cancelled
-                    self._leases.cancel(id, sorted(out.cancelled), whole=whole)
+                    self._withdraw(id)
 
     def close(self) -> None:
         """Withdraw what is out: its holders stop at their next step, or are refused."""
@@ -256,9 +252,21 @@ class Queue:
                 self._told = event
                 self._listen(event)
 
-    def _lay(self, id: str) -> None:
-        order = signed(self._out[id].pack.to_json(), self._key)
-        self._send(id, self._leases.put(id, order, self._routes))
+    def _lay(self) -> None:
+        """Lay down what was submitted, forget what is journaled, and ring where it is needed."""
+        packs = {id: self._out[id].pack for id in self._unlaid if id in self._out}
+        orders = {id: signed(pack.to_json(), self._key) for id, pack in packs.items()}
+        rings = self._leases.turn(orders, self._routes, self._seen)
+        self._unlaid, self._seen = [], []
+        for id, queues in rings.items():
+            self._send(id, queues)
+            if self._out[id].cancelled:  # before the server knew of it
+                self._withdraw(id)
+
+    def _withdraw(self, id: str) -> None:
+        out = self._out[id]
+        whole = {s.trial for s in out.pack.segments} <= out.cancelled
+        self._leases.cancel(id, sorted(out.cancelled), whole=whole)
 
     def _send(self, id: str, queues: Sequence[str]) -> None:
         """Ring in these queues: whoever is free first has it, the lease refuses others."""

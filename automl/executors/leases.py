@@ -173,7 +173,8 @@ class Leases:
         self._progress, self._task = self._root + "progress", self._root + "task"
         self._text = "{}"  # of the task
         script = client.register_script
-        self._put, self._cancel, self._sweep = script(_PUT), script(_CANCEL), script(_SWEEP)
+        self._put = script(_PUT)
+        self._cancel, self._sweep = script(_CANCEL), script(_SWEEP)
 
     def announce(self, task: Mapping[str, Any]) -> None:
         self._text = json.dumps(task)
@@ -185,13 +186,34 @@ class Leases:
         Returns:
             Those of `routes` where a bell must be rung.
         """
-        trials = " ".join(str(s["trial"]) for s in order.get("segments", ()))
-        keys = [self._key(id), self._task]
-        args: list[str | float] = [self.study, id, json.dumps(order), trials, self.seconds]
-        ring = self._put(keys=keys, args=[*args, "", *routes])
-        if ring is None:  # the server has forgotten the task
-            ring = self._put(keys=keys, args=[*args, self._text, *routes])
-        return cast("list[str]", ring)
+        return self.turn({id: order}, routes, ())[id]
+
+    def turn(
+        self, orders: Mapping[str, Mapping[str, Any]], routes: Sequence[str], known: Iterable[str]
+    ) -> dict[str, list[str]]:
+        """Lay orders down, and remove known entries of the reports' stream, in one round trip."""
+        places = list(known)
+        if not orders and not places:
+            return {}
+        text = ""  # of the task, as long as the server has it
+        while True:
+            pipe = self._client.pipeline(transaction=False)
+            for id, order in orders.items():
+                trials = " ".join(str(s["trial"]) for s in order.get("segments", ()))
+                laid = [self.study, id, json.dumps(order), trials, str(self.seconds), text]
+                keys = [self._key(id), self._task]
+                pipe.evalsha(self._put.sha, 2, *keys, *laid, *routes)
+            if places:
+                pipe.xdel(self._reports, *places)
+            try:
+                answers = pipe.execute()
+            except redis.exceptions.NoScriptError:
+                self._client.script_load(_PUT)
+                continue
+            rings = dict(zip(orders, answers, strict=False))
+            if None not in rings.values():
+                return rings
+            text = self._text
 
     def again(self, id: str, routes: Sequence[str]) -> list[str]:
         """Put an order that came back into the lists of its routes; those where a bell lacks."""
@@ -240,12 +262,6 @@ class Leases:
             [Entry(at, f["id"], f["kind"], f["data"]) for at, f in _flat(parts, self._reports)],
             [(at, json.loads(f["data"])) for at, f in _flat(parts, self._progress)],
         )
-
-    def forget(self, entries: Iterable[str]) -> None:
-        """Remove entries of the reports' stream whose content is in the journal."""
-        places = list(entries)
-        if places:
-            self._client.xdel(self._reports, *places)
 
     def last_progress(self) -> str:
         """The present end of the progress stream."""

@@ -131,10 +131,7 @@ class _Driver:
 
     def _collect(self) -> None:
         """Wait for news and journal what came."""
-        again: list[Segment] = []
-        for report in self._reports():
-            self._take(report, again)
-        self._hand_out_again(again)
+        self._hand_out_again(self._take(self._reports()))
 
     def _reports(self) -> list[Report]:
         """Reports, as soon as there are any."""
@@ -240,12 +237,19 @@ class _Driver:
 
     # Reports --------------------------------------------------------------------------------
 
-    def _take(self, report: Report, again: list[Segment]) -> None:
-        segment = self.state.open[report.trial]
-        self._record([{"kind": "report", "report": report.to_json()}])
-        if report.trial in self.state.open:  # lost or stopped: the same segment again
-            again.append(segment)
-            return
+    def _take(self, reports: Sequence[Report]) -> list[Segment]:
+        """Journal reports of different trials at once; which segments must run again."""
+        pairs = [(report, self.state.open[report.trial]) for report in reports]
+        self._record([{"kind": "report", "report": report.to_json()} for report in reports])
+        again = []
+        for report, segment in pairs:
+            if report.trial in self.state.open:  # lost or stopped
+                again.append(segment)
+            else:
+                self._learn(report, segment)
+        return again
+
+    def _learn(self, report: Report, segment: Segment) -> None:
         trial = self.state.trials[report.trial]
         if trial.phase == "search":
             values = told(report, self.state)
@@ -282,8 +286,7 @@ class _Driver:
         self._record([{"kind": "pause"}])
         self._withdraw()
         while self.control.wish() == "pause" and not self.stop():
-            for report in self._reports():
-                self._take(report, [])
+            self._take(self._reports())
         if not self.stop():
             self._record([{"kind": "resume"}])
             self._hand_out_again(s for n, s in self.state.open.items() if n not in self._out)
@@ -293,9 +296,7 @@ class _Driver:
         self._withdraw()
         deadline = time.monotonic() + _SAVING_SECONDS
         while self._out and self.stop() < 2 and time.monotonic() < deadline:
-            for report in self._reports():
-                if report.status != Status.LOST:
-                    self._take(report, [])
+            self._take([r for r in self._reports() if r.status != Status.LOST])
         self._end("interrupted", f"automl resume {self.config.name}")
 
     def _withdraw(self) -> None:

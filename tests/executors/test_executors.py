@@ -251,6 +251,7 @@ def test_a_segment_that_is_delivered_thrice_is_trained_once(
 ) -> None:
     before = settled(broker)
     queue.submit(pack(tmp_path, segment("slow", trial=6, stop=40)))
+    assert queue.reports(0) == []  # it is laid down
     client = redis.Redis.from_url(broker.url, decode_responses=True)
     (key,) = client.scan_iter(match="automl:executors:order:*")
     with Celery(broker=broker.url) as app:

@@ -149,7 +149,7 @@ def test_progress_is_bounded_and_reports_are_forgotten_when_asked(
     assert lease is not None and holder.commit(lease, [], [{"step": 4}])[0]
     (entry,), told = leases.read("0", place, 0)
     assert [p for _, p in told] == [{"step": 2}, {"step": 3}, {"step": 4}]
-    leases.forget([entry.at])
+    leases.turn({}, (), [entry.at])
     assert leases.read("0", "0", 0)[0] == []
     assert leases.read(entry.at, "0", 0)[0] == []
 
