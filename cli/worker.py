@@ -47,6 +47,14 @@ def start(
             "--runs.  [default: the driver's]",
         ),
     ] = None,
+    runner_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="A training process that holds more after a segment is replaced: 8g.  "
+            "[default: half of the machine's memory, over its workers]",
+        ),
+    ] = None,
     logs: Logs = Path("logs"),
 ) -> None:
     """Run workers on this machine until Ctrl-C.
@@ -55,16 +63,20 @@ def start(
     """
     from automl.executors.broker import redacted
     from automl.executors.launching import devices_of, keep_running
+    from automl.executors.needs import memory_bytes
     from automl.objects import checked_place
     from automl.signing import shared_key
 
     url, pinned = _url(broker), devices_of(devices)
     if checkpoints is not None:
         os.environ["AUTOML_CHECKPOINTS"] = checked_place(checkpoints, "--checkpoints")
+    most = None if runner_memory is None else memory_bytes(runner_memory, "--runner-memory")
     shared_key()  # one that cannot be read is told now
     _living(url)  # no server: one line now, not a log full of them
     typer.echo(f"workers of {redacted(url)}; Ctrl-C ends them")
-    keep_running(url, queue=queue, devices=pinned, slots=slots, logs=logs, say=typer.echo)
+    keep_running(
+        url, queue=queue, devices=pinned, slots=slots, logs=logs, say=typer.echo, runner_memory=most
+    )
 
 
 @app.command("ls")
@@ -76,15 +88,18 @@ def list_workers(broker: Broker = None) -> None:
         return
     from .crew import size
 
-    rows = [["NAME", "HOST", "QUEUE", "DEVICE", "MEMORY", "TRAINS", "DONE", "FAILED", "SEEN"]]
+    rows = [
+        ["NAME", "HOST", "QUEUE", "DEVICE", "MEMORY", "USED", "TRAINS", "DONE", "FAILED", "SEEN"]
+    ]
     for name, w in workers.items():
         short, _, host = name.partition("@")
         seen = f"{max(time.time() - float(w.get('beat', 0)), 0):.0f} s ago"
         rows.append([
             short, host, w.get("queue", ""), w.get("device", ""), size(int(w.get("memory") or 0)),
-            w.get("doing") or "idle", w.get("done", "0"), w.get("failed", "0"), seen,
+            size(int(w.get("resident") or 0)), w.get("doing") or "idle", w.get("done", "0"),
+            w.get("failed", "0"), seen,
         ])  # fmt: skip
-    typer.echo("\n".join(aligned(rows, right=(4, 6, 7, 8))))
+    typer.echo("\n".join(aligned(rows, right=(4, 5, 7, 8, 9))))
 
 
 @app.command()

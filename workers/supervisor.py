@@ -19,26 +19,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from celery.utils.log import get_task_logger
 
 from automl.errors import AutomlError, CheckpointError
 from automl.executors.holding import Holder, Lease
 from automl.executors.leases import Gone, connect
+from automl.executors.needs import memory_bytes
 from automl.executors.warm import Warm
 from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
 from automl.signing import unsigned
 
 from . import registry
 from .code import admit
-from .keeping import Keeper
+from .keeping import Held, Keeper
 
 _said = get_task_logger(__name__)
 
+RUNNER_MEMORY = "AUTOML_RUNNER_MEMORY"
 _SAVING_SECONDS = 25.0  # to write a checkpoint before this worker leaves
 _LOOK_SECONDS = 0.25  # between looks at the lease and the clock while nothing is heard
 _AGAIN_SECONDS = 0.5  # between tries to reach a server that is away
 _STAY_SECONDS = 1.0  # on one route; then Celery chooses among those that it listens on
-_ORDERS = 500  # that one process trains before it is replaced, whatever it leaks
+_ORDERS = 20_000  # that one process trains before it is replaced, whatever it leaks
 
 T = TypeVar("T")
 
@@ -60,8 +63,10 @@ class Supervisor:
         self._environment = environment
         self._client = connect(url)
         self._holder = Holder(self._client, owner)
+        self._keeper = Keeper(self._holder)
         self._warm: Warm | None = None
         self._trained = 0
+        self._most = _most()
         self._done = self._failed = 0
         folder = Path(os.environ.get("AUTOML_LOGS", "logs"))
         self._log = folder / f"{owner}.training.log"
@@ -76,6 +81,7 @@ class Supervisor:
         until = time.monotonic() + _STAY_SECONDS
         while lease is not None:
             lease = self._settle(lease, route, until)
+            self._retire()
 
     def abandon(self) -> None:
         """Drop what is being trained: its lease runs out, and the order comes back."""
@@ -88,8 +94,8 @@ class Supervisor:
     def _settle(self, lease: Lease, route: str, until: float) -> Lease | None:
         """Train an order and bring what came of it; the next, if there is one and time for it."""
         holder, pack = self._holder, Pack.from_json(unsigned(lease.order))
-        with Keeper(holder, lease) as keeper:
-            reports = self._trained_reports(keeper, lease, pack)
+        with self._keeper.keep(lease) as held:
+            reports = self._trained_reports(held, pack)
         if isinstance(reports, str):
             _said.warning("refused: %s", reports)
             refusal = f"worker {self._owner}: {reports}"
@@ -102,26 +108,25 @@ class Supervisor:
         for report in reports:
             self._failed += report.status in FAILURES
             self._done += report.status not in (*FAILURES, Status.STOPPED)
-        told, settled = [r.to_json() for r in reports], (self._done, self._failed)
+        told = [r.to_json() for r in reports]
+        settled = (self._done, self._failed, self._warm.resident() if self._warm else 0)
         then = "" if leaving or time.monotonic() > until else route
         _, following = self._reach(
-            lambda: holder.commit(lease, told, keeper.untold, settled=settled, route=then)
+            lambda: holder.commit(lease, told, held.untold, settled=settled, route=then)
         )
         if following is None and then:
             with contextlib.suppress(*Gone):
                 following = holder.linger(then)
         return following
 
-    def _trained_reports(
-        self, keeper: Keeper, lease: Lease, pack: Pack
-    ) -> list[Report] | str | None:
+    def _trained_reports(self, held: Held, pack: Pack) -> list[Report] | str | None:
         """What the order brought; why this worker must not train it, in one line; or None.
 
         None: the lease was lost meanwhile, or what was trained could not be saved.
         """
-        task = lease.task
+        task = held.lease.task
         try:
-            admitted = admit(task, lease.order)
+            admitted = admit(task, held.lease.order)
         except CheckpointError as error:  # a store that is away may be there at the next try
             message = f"worker {self._owner}: {error}"
             return [
@@ -146,7 +151,7 @@ class Supervisor:
                 return str(warm.failure) if warm.failure else died
             for one in news:
                 if isinstance(one, Progress):
-                    keeper.tell(one.to_json())
+                    held.tell(one.to_json())
                 else:
                     reports.append(one)
             if warm.card is not None and not checked:
@@ -157,10 +162,10 @@ class Supervisor:
                     return refusal
             if overdue := warm.overdue(**limits):
                 return self._replace(overdue)
-            if keeper.lost:
+            if held.lost:
                 self._replace("its lease is another's")  # no checkpoint of a stale holder
                 return None
-            wanted = set(keeper.cancelled)
+            wanted = set(held.cancelled)
             if self._leaving:
                 leave_by = leave_by or time.monotonic() + _SAVING_SECONDS
                 wanted |= {s.trial for s in pack.segments}
@@ -173,17 +178,26 @@ class Supervisor:
         return reports
 
     def _process(self, spec: TaskSpec, folder: Path | None) -> Warm:
-        """The warm process for this task, new if it was another's or has trained enough."""
+        """The warm process for this task, new if it was another's."""
         warm = self._warm
         if warm is not None:
-            worn = self._trained >= _ORDERS or warm.process.poll() is not None
-            if (warm.spec, warm.folder) == (spec, folder) and not worn:
+            if (warm.spec, warm.folder) == (spec, folder) and warm.process.poll() is None:
                 self._trained += 1
                 return warm
             warm.end(now=False)
         self._trained = 1
         self._warm = Warm(spec, self._log, folder=folder, environment=self._environment)
         return self._warm
+
+    def _retire(self) -> None:
+        """End a process that has trained enough, or holds too much memory."""
+        if self._warm is None:
+            return
+        held = self._warm.resident()
+        if held > self._most or self._trained >= _ORDERS:
+            _said.info("the training process is replaced: %d orders, %d bytes", self._trained, held)
+            self._warm.end(now=False)
+            self._warm = None
 
     def _replace(self, overdue: str = "") -> list[Report]:
         """End the process, at once if it is overdue; the next order starts a new one."""
@@ -199,6 +213,12 @@ class Supervisor:
                 return call()
             except Gone:
                 time.sleep(_AGAIN_SECONDS)
+
+
+def _most() -> int:
+    """Bytes that a training process may hold between two orders."""
+    text = os.environ.get(RUNNER_MEMORY)
+    return memory_bytes(text, RUNNER_MEMORY) if text else psutil.virtual_memory().total // 2
 
 
 def _differs(warm: Warm, task: Mapping[str, Any]) -> str:

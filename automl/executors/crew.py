@@ -4,7 +4,7 @@ queue    names of the queues that it listens on, with commas
 device   "cpu", or what the GPU is called; memory   bytes of that device
 study    key of the study that it trains for, "" when idle; trials   their numbers, with spaces
 doing    the same for people, "digits/12": made of the two when it is read
-done, failed    segments that it has settled
+done, failed    segments that it has settled; resident   bytes of its training process then
 beat     seconds since the epoch
 """
 

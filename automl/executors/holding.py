@@ -60,13 +60,13 @@ _TURN = (
     + """
 local study, id, token, reports, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local word, owner, life, route = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local linger = tonumber(ARGV[12])
+local linger = tonumber(ARGV[13])
 local committed = 0
 if id ~= '' then
   local root = 'automl:' .. study .. ':'
   local key = root .. 'order:' .. id
   if redis.call('HGET', key, 'token') == token then
-    for n = 13, #ARGV do
+    for n = 14, #ARGV do
       redis.call('XADD', root .. 'progress', 'MAXLEN', '~', most, '*', 'data', ARGV[n])
     end
     redis.call('XADD', root .. 'reports', '*', 'id', id, 'kind', 'reports', 'data', reports)
@@ -74,7 +74,8 @@ if id ~= '' then
     redis.call('DEL', key)
     committed = 1
   end
-  say(owner, 'done', ARGV[10], 'failed', ARGV[11], 'study', '', 'trials', '')
+  say(owner, 'done', ARGV[10], 'failed', ARGV[11], 'resident', ARGV[12],
+    'study', '', 'trials', '')
 end
 if route == '' then return {committed} end
 local before = redis.call('HGET', '"""
@@ -168,7 +169,7 @@ class Holder:
     def next(self, route: str) -> Lease | None:
         """Take what has waited longest on this route."""
         word = uuid.uuid4().hex
-        args: Args = ["", "", "", "", "", word, self.owner, self._life, route, 0, 0, 0]
+        args: Args = ["", "", "", "", "", word, self.owner, self._life, route, 0, 0, 0, 0]
         return self._taken(self._turn(args=args))[1]
 
     def linger(self, route: str) -> Lease | None:
@@ -190,13 +191,14 @@ class Holder:
         reports: list[dict[str, Any]],
         progress: Iterable[Mapping[str, Any]] = (),
         *,
-        settled: tuple[int, int] = (0, 0),
+        settled: tuple[int, int, int] = (0, 0, 0),
         route: str = "",
     ) -> tuple[bool, Lease | None]:
         """Bring the reports, and the last progress that was not told yet.
 
         Args:
-            settled: segments that this worker has done well, and failed, so far.
+            settled: segments that this worker has done well, and failed, so far; and the bytes
+                of memory that its training process holds.
             route: to take the next order from, now or by lingering there; "": none.
 
         Returns:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from automl.errors import ExecutorError
 
 _POLL_SECONDS = 0.2
@@ -46,8 +48,12 @@ def keep_running(
     slots: int,
     logs: Path,
     say: Callable[[str], None],
+    runner_memory: int | None = None,
 ) -> None:
     """Run workers until SIGTERM or Ctrl-C; then they hand over what they train and end.
+
+    A training process that holds more than `runner_memory` bytes after an order is replaced; None:
+    more than its part of half of the machine's memory.
 
     The address travels in the environment, where `ps` does not show it to others. A worker that
     ends by itself with exit code 0 was drained; it is not started again.
@@ -60,7 +66,12 @@ def keep_running(
 
     old = [(s, signal.signal(s, stop)) for s in (signal.SIGTERM, signal.SIGINT)]
     names = [(f"{d if d == 'cpu' else f'gpu{d}'}-{n}", d) for d in devices for n in range(slots)]
-    running = [_Slot(name, d, _start(url, queue, name, d, logs, slots)) for name, d in names]
+    most = runner_memory or psutil.virtual_memory().total // 2 // len(names)
+
+    def begin(name: str, device: str) -> subprocess.Popen[bytes]:
+        return _start(url, queue, name, device, logs, slots, most)
+
+    running = [_Slot(name, d, begin(name, d)) for name, d in names]
     say(f"{len(running)} on queue {queue}: {', '.join(s.name for s in running)}; logs in {logs}")
     try:
         while running and not stopping:
@@ -74,7 +85,7 @@ def keep_running(
                     say(f"{slot.name} ended with code {code}; it is started again")
                     slot.again = time.monotonic() + _AGAIN_SECONDS
                 elif slot.again and time.monotonic() > slot.again:
-                    slot.process = _start(url, queue, slot.name, slot.device, logs, slots)
+                    slot.process = begin(slot.name, slot.device)
                     slot.again = 0.0
     finally:
         for slot in running:
@@ -86,7 +97,7 @@ def keep_running(
 
 
 def _start(
-    url: str, queue: str, name: str, device: str, logs: Path, slots: int
+    url: str, queue: str, name: str, device: str, logs: Path, slots: int, most: int
 ) -> subprocess.Popen[bytes]:
     logs.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -95,6 +106,7 @@ def _start(
         "AUTOML_LOGS": str(logs.absolute()),
         "AUTOML_DEVICE": device,
         "AUTOML_SLOTS": str(slots),
+        "AUTOML_RUNNER_MEMORY": f"{most / 1e6}m",
         "AUTOML_LAUNCHED": "1",
     }
     command = [

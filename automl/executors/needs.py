@@ -45,6 +45,18 @@ def routes(queues: Sequence[str], needs: Sequence[str]) -> list[str]:
     return [f"{queue}+{'+'.join(needs)}" if needs else queue for queue in queues]
 
 
+def memory_bytes(text: str, where: str) -> int:
+    """Bytes of "8g".
+
+    Raises:
+        ExecutorError: it is no size.
+    """
+    size = _bytes(f"memory={text.strip().lower()}")
+    if not size:
+        raise ExecutorError(f"{where} {text}: give a size such as 8g or 500m")
+    return size
+
+
 def _bytes(need: str) -> int:
     """Bytes that "memory=40g" asks for; 0: it asks for something else."""
     found = re.fullmatch(r"memory=([0-9]+(?:\.[0-9]+)?)([mgt])b?", need)

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
+
 from automl import errors
 from automl.errors import AutomlError
 from automl.records import Pack, Progress, Report, Segment, Status, TaskCard, TaskSpec
@@ -79,6 +81,7 @@ class Warm:
                 pass_fds=(inward, outward),
                 env={**_inherited(), **_ENVIRONMENT, **(environment or {})},
             )  # fmt: skip
+        self._seen = psutil.Process(self.process.pid)
         os.close(inward)
         os.close(outward)
         self._order({"op": "open", "spec": spec.to_json()})
@@ -116,6 +119,13 @@ class Warm:
         if self.card is not None and now - self._begun > deadline_seconds * len(self.pack.segments):
             return f"not done after {deadline_seconds:.0f} s, the limit of a segment; killed"
         return ""
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds; 0 when it is gone."""
+        try:
+            return int(self._seen.memory_info().rss)
+        except psutil.Error:
+            return 0
 
     def end(self, *, now: bool) -> None:
         """Close the pipes, which ends an idle process, and make sure of the rest."""

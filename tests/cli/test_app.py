@@ -33,7 +33,8 @@ FLAGS = {
     "driver": "--help",
     "driver start": "--broker --help --journal --runs",
     "worker": "--help",
-    "worker start": "--broker --checkpoints --devices --help --logs --queue --slots",
+    "worker start": "--broker --checkpoints --devices --help --logs --queue --runner-memory "
+    "--slots",
     "worker ls": "--broker --help",
     "worker drain": "--broker --help",
     "up": "--help --port --runs --slots",

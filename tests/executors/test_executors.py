@@ -32,6 +32,7 @@ from automl.train.segment import run
 from ..workers.starting import worker
 from .troubled_task import TASK
 
+RUNNER_MEMORY = "450m"  # an opened task takes 260
 STALL_SECONDS = 3.0
 DEADLINE_SECONDS = 6.0
 
@@ -62,7 +63,7 @@ def processes(spec: TaskSpec, logs: Path) -> Iterator[Processes]:
 def queue(spec: TaskSpec, logs: Path, broker: Server) -> Iterator[Queue]:
     """One Celery worker for all tests of this file, and the driver's side of its queue."""
     card = open_task(spec).card
-    with worker(broker.url, "executors", logs):
+    with worker(broker.url, "executors", logs, environment={"AUTOML_RUNNER_MEMORY": RUNNER_MEMORY}):
         executor = Queue(
             broker.url, study="executors", spec=spec, card=card, stall_seconds=STALL_SECONDS,
             deadline_seconds=DEADLINE_SECONDS, queues=["executors"], workers=1, lease_seconds=5,
@@ -244,6 +245,19 @@ def test_a_segment_that_takes_too_long_is_ended_though_it_reports(
     assert (report.trial, report.status) == (1, Status.TIMEOUT)
     assert report.message == "not done after 6 s, the limit of a segment; killed"
     assert outcome(apart, tmp_path, segment(trial=2)).status is Status.DONE
+
+
+def test_a_training_process_that_has_grown_is_replaced_after_its_segment(
+    queue: Queue, broker: Server, tmp_path: Path
+) -> None:
+    assert outcome(queue, tmp_path, segment()).status is Status.DONE
+    before = trainers()
+    assert outcome(queue, tmp_path, segment("leak", trial=1)).status is Status.DONE
+    (w0,) = (w for name, w in living(broker.url).items() if name == "w0@executors")
+    assert int(w0["resident"]) > 450e6
+    assert outcome(queue, tmp_path, segment(trial=2)).status is Status.DONE
+    assert len(before - trainers()) == 1
+    assert outcome(queue, tmp_path, segment(trial=3)).status is Status.DONE
 
 
 def test_a_segment_that_is_delivered_thrice_is_trained_once(

@@ -59,10 +59,11 @@ def test_orders_of_all_studies_are_taken_as_they_came_whoever_holds_the_bell(
     first = worker.next(route)
     assert names(first) == ("a", "1")
     assert first is not None and first.order == ORDER
-    done, second = worker.commit(first, [{}], settled=(1, 0), route=route)
+    done, second = worker.commit(first, [{}], settled=(1, 0, 99), route=route)
     assert (done, names(second)) == (True, ("b", "1"))
     found: Any = client.hgetall("automl:worker:w")
-    assert (found["study"], found["trials"], found["done"]) == (b.study, "3 5", "1")
+    assert (found["study"], found["trials"]) == (b.study, "3 5")
+    assert (found["done"], found["failed"], found["resident"]) == ("1", "0", "99")
     assert second is not None
     done, third = worker.commit(second, [{}], route=route)
     assert (done, names(third)) == (True, ("a", "2"))

@@ -42,6 +42,13 @@ def cuda():
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
+kept = []
+
+
+def leak():
+    kept.append(b"x" * 300_000_000)
+
+
 def asks():
     input()
 
@@ -65,6 +72,7 @@ TROUBLE = {
     "cuda": cuda,
     "chatter": chatter,
     "asks": asks,
+    "leak": leak,
     "orphan": orphan,
 }
 
