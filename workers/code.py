@@ -23,6 +23,10 @@ CHECKPOINTS = "AUTOML_CHECKPOINTS"  # where this worker finds what the driver ha
 _TAR_BYTES = 2 * MOST_BYTES + 2**20  # of an archive at most: small files take a block and a header
 
 
+_seen: set[str] = set()  # stores that are there
+_last: dict[str, Path] = {}  # the code that was used last, by the store that it came from
+
+
 @dataclass(frozen=True)
 class Admitted:
     """An order that may be trained, and the folder of the code that it needs."""
@@ -51,14 +55,26 @@ def admit(task: Mapping[str, Any], order: Mapping[str, Any]) -> Admitted:
     own = os.environ.get(CHECKPOINTS)
     if own:
         place = f"{own.rstrip('/')}/{Path(place).name}"
-    if get(place, "checkpoints/.here") is None:
+    if not _sees(place):
         raise ExecutorError(
             f"no checkpoints of this study in {hidden(place)} here; give the driver --checkpoints "
             "PLACE that all machines reach, or this worker its own address of it"
         )
     pack = replace(pack, checkpoints=f"{place}/checkpoints")
     digest = str(task.get("snapshot", ""))
-    return Admitted(pack, _code(place, digest) if digest else None)
+    if not digest:
+        return Admitted(pack, None)
+    last = _last.get(place)
+    if last is None or last.name != digest or not os.path.isdir(last):
+        last = _last[place] = _code(place, digest)
+    return Admitted(pack, last)
+
+
+def _sees(place: str) -> bool:
+    """Whether the store is there; one that was seen and is gone is for training to find out."""
+    if place not in _seen and get(place, "checkpoints/.here") is not None:
+        _seen.add(place)
+    return place in _seen
 
 
 def _code(place: str, digest: str) -> Path:

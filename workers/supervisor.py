@@ -61,12 +61,12 @@ class Supervisor:
     ) -> None:
         self._owner, self._leaving = owner, leaving
         self._environment = environment
-        self._client = connect(url)
+        self._client = connect(url, alone=True)
         self._holder = Holder(self._client, owner)
-        self._keeper = Keeper(self._holder)
+        self._keeper = Keeper(Holder(connect(url), owner))
         self._warm: Warm | None = None
         self._trained = 0
-        self._most = _most()
+        self._resident, self._most = 0, _most()  # bytes
         self._done = self._failed = 0
         folder = Path(os.environ.get("AUTOML_LOGS", "logs"))
         self._log = folder / f"{owner}.training.log"
@@ -78,6 +78,8 @@ class Supervisor:
         lease = self._reach(lambda: self._holder.next(route))
         if lease is None:  # or the list was lost
             lease = self._reach(lambda: self._holder.claim(study, id))
+        if lease is None:
+            lease = self._reach(lambda: self._holder.next(route, linger=True))
         until = time.monotonic() + _STAY_SECONDS
         while lease is not None:
             lease = self._settle(lease, route, until)
@@ -109,7 +111,8 @@ class Supervisor:
             self._failed += report.status in FAILURES
             self._done += report.status not in (*FAILURES, Status.STOPPED)
         told = [r.to_json() for r in reports]
-        settled = (self._done, self._failed, self._warm.resident() if self._warm else 0)
+        self._resident = self._warm.resident() if self._warm else 0
+        settled = (self._done, self._failed, self._resident)
         then = "" if leaving or time.monotonic() > until else route
         _, following = self._reach(
             lambda: holder.commit(lease, told, held.untold, settled=settled, route=then)
@@ -193,9 +196,9 @@ class Supervisor:
         """End a process that has trained enough, or holds too much memory."""
         if self._warm is None:
             return
-        held = self._warm.resident()
-        if held > self._most or self._trained >= _ORDERS:
-            _said.info("the training process is replaced: %d orders, %d bytes", self._trained, held)
+        if self._resident > self._most or self._trained >= _ORDERS:
+            found = self._trained, self._resident
+            _said.info("the training process is replaced: %d orders, %d bytes", *found)
             self._warm.end(now=False)
             self._warm = None
 

@@ -15,48 +15,19 @@ from typing import Any, cast
 import redis
 
 from automl.executors.crew import EXPIRE_SECONDS, KEYS
-from automl.executors.leases import LEASE_SECONDS, NOW
+from automl.executors.leases import NOW, TAKE
 
 _PROGRESS_ENTRIES = 10_000  # kept for a driver that is slow or away
 LINGER_SECONDS = 0.2
+_LINGER_MS = round(LINGER_SECONDS * 1000)
 _REFUSAL_SECONDS = 60.0  # until a worker that refused a study is asked again
 
-# A claim that is sent twice, because its answer was lost, is the same claim.
-_TAKE = (
-    NOW
-    + f"""
-local function refused(study, life)
-  local ends = redis.call('HGET', 'automl:' .. study .. ':refusals', life)
-  return ends and tonumber(ends) > now
-end
-local function say(owner, ...)
-  local key = '{KEYS}' .. owner
-  redis.call('HSET', key, ...)
-  redis.call('EXPIRE', key, {EXPIRE_SECONDS})
-end
-local function take(study, id, word, owner, life)
-  local root = 'automl:' .. study .. ':'
-  local key = root .. 'order:' .. id
-  local found = redis.call('HMGET', key, 'order', 'token', 'seconds', 'trials')
-  local order, held = found[1], found[2]
-  if not order or refused(study, life) then return nil end
-  if held and not string.find(held, word, 1, true) then return nil end
-  local token = held or (redis.call('HINCRBY', key, 'fence', 1) .. ':' .. word)
-  local seconds = found[3] or '{LEASE_SECONDS}'
-  redis.call('HSET', key, 'token', token, 'owner', owner)
-  redis.call('ZADD', root .. 'leases', now + math.floor(seconds * 1000), id)
-  say(owner, 'study', study, 'trials', found[4] or '', 'turn', word .. ' ' .. study .. ' ' .. id)
-  return {{study, id, token, seconds, order, redis.call('GET', root .. 'task') or '{{}}'}}
-end
-"""
-)
-
-_CLAIM = _TAKE + "return take(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])"
+_CLAIM = TAKE + "return take(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])"
 
 # Settle the order in hand, if there is one, and take the next of the route, if there is a route;
 # linger, if nothing waits there. What a refusal makes this worker skip stays there for others.
 _TURN = (
-    _TAKE
+    TAKE
     + """
 local study, id, token, reports, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local word, owner, life, route = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -89,7 +60,10 @@ local list, n = 'automl:waiting:' .. route, 0
 while true do
   local entry = redis.call('LINDEX', list, n)
   if not entry then
-    if linger > 0 then redis.call('ZADD', 'automl:lingering:' .. route, now + linger, life) end
+    if linger > 0 then
+      local me = cjson.encode({word, owner, life})
+      redis.call('ZADD', 'automl:lingering:' .. route, now + linger, me)
+    end
     return {committed}
   end
   local s, i = string.match(entry, '^(.*) (%S+)$')
@@ -104,7 +78,9 @@ end
 )
 
 _LEAVE = """
-redis.call('ZREM', KEYS[1], ARGV[1])
+for _, entry in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if cjson.decode(entry)[3] == ARGV[1] then redis.call('ZREM', KEYS[1], entry) end
+end
 return redis.call('LPOP', KEYS[2])
 """
 
@@ -166,24 +142,22 @@ class Holder:
         args: Args = [study, id, uuid.uuid4().hex, self.owner, self._life]
         return self._lease(self._claim(args=args))
 
-    def next(self, route: str) -> Lease | None:
-        """Take what has waited longest on this route."""
+    def next(self, route: str, *, linger: bool = False) -> Lease | None:
+        """Take what has waited longest on this route, or comes within a moment."""
+        length = _LINGER_MS if linger else 0
         word = uuid.uuid4().hex
-        args: Args = ["", "", "", "", "", word, self.owner, self._life, route, 0, 0, 0, 0]
-        return self._taken(self._turn(args=args))[1]
+        args: Args = ["", "", "", "", "", word, self.owner, self._life, route, 0, 0, 0, length]
+        lease = self._taken(self._turn(args=args))[1]
+        return self.linger(route) if lease is None and linger else lease
 
     def linger(self, route: str) -> Lease | None:
         """Take what comes within a moment, after a commit that found nothing on this route."""
         hand = f"automl:hand:{self._life}"
         handed = cast(Any, self._client.blpop([hand], LINGER_SECONDS))
-        entry = handed[1] if handed else None
-        if entry is None:
-            place = f"automl:lingering:{route}"
-            entry = self._leave(keys=[place, hand], args=[self._life])
-        if entry is None:
-            return None
-        study, _, id = str(entry).rpartition(" ")
-        return self.claim(study, id)
+        if handed:
+            return self._lease(json.loads(handed[1]))
+        late = self._leave(keys=[f"automl:lingering:{route}", hand], args=[self._life])
+        return None if late is None else self._lease(json.loads(str(late)))
 
     def commit(
         self,
@@ -206,8 +180,7 @@ class Holder:
         """
         told = [json.dumps(p) for p in progress]
         head: Args = [lease.study, lease.id, lease.token, json.dumps(reports), _PROGRESS_ENTRIES]
-        linger = round(LINGER_SECONDS * 1000)
-        tail: Args = [uuid.uuid4().hex, self.owner, self._life, route, *settled, linger]
+        tail: Args = [uuid.uuid4().hex, self.owner, self._life, route, *settled, _LINGER_MS]
         return self._taken(self._turn(args=[*head, *tail, *told]))
 
     def renew(self, lease: Lease) -> set[int] | None:

@@ -33,7 +33,7 @@ Keys, all below `automl:STUDY:`
 and, of all studies,
     automl:waiting:ROUTE    list of "STUDY ID", in the order of their coming
     automl:lingering:ROUTE  sorted set: workers that linger, by the end of that
-    automl:hand:WORKER      list: what one that lingers was handed
+    automl:hand:WORKER      list: the lease that one that lingers was handed
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+
+from automl.executors.crew import EXPIRE_SECONDS, KEYS
 
 LEASE_SECONDS = 30.0
 _SOCKET_SECONDS = 5.0
@@ -62,10 +64,40 @@ _LAPSES = 3  # leases of one order that may run out until it is lost: machines a
 NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 WAITING = "automl:waiting:"
 
+# A claim that is sent twice, because its answer was lost, is the same claim.
+TAKE = (
+    NOW
+    + f"""
+local function refused(study, life)
+  local ends = redis.call('HGET', 'automl:' .. study .. ':refusals', life)
+  return ends and tonumber(ends) > now
+end
+local function say(owner, ...)
+  local key = '{KEYS}' .. owner
+  redis.call('HSET', key, ...)
+  redis.call('EXPIRE', key, {EXPIRE_SECONDS})
+end
+local function take(study, id, word, owner, life)
+  local root = 'automl:' .. study .. ':'
+  local key = root .. 'order:' .. id
+  local found = redis.call('HMGET', key, 'order', 'token', 'seconds', 'trials')
+  local order, held = found[1], found[2]
+  if not order or refused(study, life) then return nil end
+  if held and not string.find(held, word, 1, true) then return nil end
+  local token = held or (redis.call('HINCRBY', key, 'fence', 1) .. ':' .. word)
+  local seconds = found[3] or '{LEASE_SECONDS}'
+  redis.call('HSET', key, 'token', token, 'owner', owner)
+  redis.call('ZADD', root .. 'leases', now + math.floor(seconds * 1000), id)
+  say(owner, 'study', study, 'trials', found[4] or '', 'turn', word .. ' ' .. study .. ' ' .. id)
+  return {{study, id, token, seconds, order, redis.call('GET', root .. 'task') or '{{}}'}}
+end
+"""
+)
+
 # Entries at the head of a list that wait no longer are dropped here, too: of a route that nobody
 # listens on, no worker would.
 _PUT = (
-    NOW
+    TAKE
     + """
 local key, task = KEYS[1], KEYS[2]
 local study, id = ARGV[1], ARGV[2]
@@ -85,10 +117,12 @@ for n = 7, #ARGV do
   local lingering = 'automl:lingering:' .. ARGV[n]
   redis.call('ZREMRANGEBYSCORE', lingering, '-inf', now)
   for _, worker in ipairs(redis.call('ZRANGE', lingering, 0, -1)) do
-    if redis.call('HEXISTS', 'automl:' .. study .. ':refusals', worker) == 0 then
+    local word, owner, life = unpack(cjson.decode(worker))
+    local taken = take(study, id, word, owner, life)
+    if taken then
       redis.call('ZREM', lingering, worker)
-      redis.call('RPUSH', 'automl:hand:' .. worker, entry)
-      redis.call('EXPIRE', 'automl:hand:' .. worker, 60)
+      redis.call('RPUSH', 'automl:hand:' .. life, cjson.encode(taken))
+      redis.call('EXPIRE', 'automl:hand:' .. life, 60)
       return ring
     end
   end
@@ -151,14 +185,18 @@ class Entry:
     data: str
 
 
-def connect(url: str) -> redis.Redis:
-    """A client that gives up on a silent server after seconds, not never."""
+def connect(url: str, *, alone: bool = False) -> redis.Redis:
+    """A client that gives up on a silent server after seconds, not never.
+
+    `alone`: of one thread only, which spares each command a visit to the pool of connections.
+    """
     return redis.Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=_SOCKET_SECONDS,
         socket_connect_timeout=_SOCKET_SECONDS,
         health_check_interval=10,
+        single_connection_client=alone,
     )
 
 
