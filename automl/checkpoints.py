@@ -8,11 +8,12 @@ that a reader finds all of it or nothing, whatever is killed when.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import seals
 from automl.buckets import Buckets, is_url
 from automl.errors import CheckpointError
 from automl.folders import Folders
@@ -28,10 +29,12 @@ class Store:
 
     Args:
         root: a folder, or a URL that fsspec knows; file://FOLDER is the folder.
+        key: that checkpoints are sealed with; those without its seal are not read (see `seals`).
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, key: bytes | None = None) -> None:
         self.root = str(root).removeprefix("file://")
+        self._key = key
         self._there: Folders | Buckets = (
             Buckets(self.root) if is_url(self.root) else Folders(Path(self.root))
         )
@@ -40,8 +43,14 @@ class Store:
         """The checkpoint as a folder of this machine, to be read; it may not exist.
 
         One in a bucket is fetched, and stays for as long as this store.
+
+        Raises:
+            CheckpointError: its seal does not fit.
         """
-        return self._there.folder(f"{trial}/{step}")
+        folder = self._there.folder(f"{trial}/{step}")
+        if self._key is not None and folder.is_dir():
+            seals.check(folder, f"{trial}/{step}", self._key)
+        return folder
 
     def exists(self, trial: int, step: int) -> bool:
         return self._there.exists(f"{trial}/{step}")
@@ -73,9 +82,13 @@ class Store:
             save_file(whole, folder / TENSORS)
             (folder / META).write_text(json.dumps(meta))
 
-    def writing(self, trial: int, step: int) -> AbstractContextManager[Path]:
+    @contextmanager
+    def writing(self, trial: int, step: int) -> Iterator[Path]:
         """A folder to fill; it becomes the checkpoint when the block ends without an error."""
-        return self._there.writing(f"{trial}/{step}")
+        with self._there.writing(f"{trial}/{step}") as folder:
+            yield folder
+            if self._key is not None:
+                seals.seal(folder, f"{trial}/{step}", self._key)
 
     def load(self, trial: int, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, on the CPU, and meta of a checkpoint.
@@ -97,6 +110,8 @@ class Store:
             CheckpointError: there is none, or it cannot be read.
         """
         try:
+            if self._key is not None:
+                return dict(json.loads((self.folder(trial, step) / META).read_text()))
             return dict(json.loads(self._there.read(f"{trial}/{step}", META)))
         except (OSError, ValueError) as error:
             raise self._unreadable(trial, step, error) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from automl.checkpoints import Store
 from automl.errors import CheckpointError
+from automl.seals import study_key
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -32,6 +34,35 @@ def test_a_checkpoint_comes_back_as_it_was_saved(store: Store) -> None:
     assert all(torch.equal(loaded[name], t) for name, t in tensors.items())
     assert meta == {"curve": [[10, {"lr": 0.1}]]}
     assert store.steps(5) == [40]
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_a_store_with_a_key_reads_only_what_was_sealed_with_it(place: str, tmp_path: Path) -> None:
+    root = str(tmp_path) if place == "folder" else f"memory://{uuid.uuid4().hex}/studies"
+    key = study_key(b"shared, and long enough", "s")
+    assert key != study_key(b"shared, and long enough", "another")
+    there, plain = Store(root, key=key), Store(root)
+    there.save(1, 10, {"w": torch.ones(2)}, {"curve": []})
+    assert torch.equal(Store(root, key=key).load(1, 10)[0]["w"], torch.ones(2))
+    assert plain.load(1, 10)[1] == {"curve": []}  # who has no key asks for no seal
+
+    with plain.writing(1, 20) as copy:  # sealed, but for another step
+        shutil.copytree(plain.folder(1, 10), copy, dirs_exist_ok=True)
+    with plain.writing(1, 30) as copy:
+        shutil.copytree(plain.folder(1, 10), copy, dirs_exist_ok=True)
+        (copy / "more").mkdir()
+        (copy / "more" / "code.py").write_text("")
+    with plain.writing(1, 40) as copy:
+        shutil.copytree(plain.folder(1, 10), copy, dirs_exist_ok=True)
+        (copy / "meta.json").write_text('{"curve": [[1, {}]]}')
+    plain.save(1, 50, {"w": torch.ones(2)}, {})
+    for step, found in ((20, "not what"), (30, "not what"), (40, "not what"), (50, "no seal")):
+        for read in (Store(root, key=key).load, Store(root, key=key).meta):
+            with pytest.raises(CheckpointError, match=found):
+                read(1, step)
+    other = Store(root, key=study_key(b"shared, and long enough", "another"))
+    with pytest.raises(CheckpointError, match="its seal does not fit"):
+        other.folder(1, 10)
 
 
 def test_a_trial_can_be_deleted_by_step_or_whole(store: Store) -> None:

@@ -28,7 +28,8 @@ from automl.executors.leases import Gone, connect
 from automl.executors.needs import memory_bytes
 from automl.executors.warm import Warm
 from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
-from automl.signing import unsigned
+from automl.seals import study_key
+from automl.signing import shared_key, unsigned
 
 from . import registry
 from .code import admit
@@ -140,7 +141,7 @@ class Supervisor:
             return str(error)
         pack = admitted.pack
         warm = self._process(TaskSpec.from_json(task["spec"]), admitted.folder)
-        warm.train(pack)
+        warm.train(pack, study_key(shared_key(), str(task.get("study", ""))))
         limits = {k: float(task[k]) for k in ("stall_seconds", "deadline_seconds")}
         leave_by: float | None = None
         reports: list[Report] = []

@@ -86,10 +86,11 @@ class Warm:
         os.close(outward)
         self._order({"op": "open", "spec": spec.to_json()})
 
-    def train(self, pack: Pack) -> None:
+    def train(self, pack: Pack, key: bytes | None = None) -> None:
+        """Train a pack, its checkpoints sealed with this key."""
         self.pack, self._begun = pack, time.monotonic()
         self._heard = self._begun
-        self._order({"op": "train", "pack": pack.to_json()})
+        self._order({"op": "train", "pack": pack.to_json(), "key": (key or b"").hex()})
 
     def cancel(self, trial: int) -> None:
         """Ask it to stop this trial at its next step; another's is no business of its."""

@@ -1,7 +1,7 @@
 """`python -m automl.train IN OUT`: a worker process, driven by JSON lines over two pipes.
 
     driver -> worker    {"op": "open", "spec": ...}
-                        {"op": "train", "pack": ...}      {"op": "cancel", "trial": 7}
+                        {"op": "train", "pack": ..., "key": hex}  {"op": "cancel", "trial": 7}
     worker -> driver    {"card": ...} or {"error": [class, text]}
                         {"progress": ...}                 {"reports": [...]}
 
@@ -99,6 +99,7 @@ def serve(line: Line) -> None:
             task,
             progress=lambda p: line.say({"progress": p.to_json()}),
             stop=line.cancelled,
+            key=bytes.fromhex(order["key"]) or None,
         )
         line.say({"reports": [r.to_json() for r in reports]})
 

@@ -31,15 +31,16 @@ def run(
     *,
     progress: Tell = lambda p: None,
     stop: Stop = tuple,
+    key: bytes | None = None,
 ) -> list[Report]:
-    """Train the segments of a pack, each to one Report.
+    """Train the segments of a pack, each to one Report; `key` seals their checkpoints.
 
     Never raises for what a recipe or the user's code does. Members that cannot walk together
     (another structure, another step to go on from) are trained one group after the other; a
     group that fails is trained member by member, so that a failure costs its own trial alone,
     and a pack that runs out of memory in two halves.
     """
-    store, reports = Store(pack.checkpoints), []
+    store, reports = Store(pack.checkpoints, key=key), []
     if pack.proxies:
         from automl.train.scoring import scored  # only where asked for
 

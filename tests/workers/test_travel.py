@@ -28,10 +28,11 @@ from automl.executors.leases import Entry, Leases, connect
 from automl.executors.valkey import Server
 from automl.objects import put
 from automl.recipe import Recipe
-from automl.records import Pack, Segment, TaskCard, TaskSpec
+from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
 from automl.signing import signed
 from automl.space.tree import Space
 from automl.study.preparing import saved_state
+from automl.tasks.opening import open_task
 
 from .chaos import SETTINGS, automl, tree
 from .starting import until, worker
@@ -262,3 +263,35 @@ def test_a_worker_with_other_data_names_both_fingerprints(
         r"other data: fingerprint [0-9a-f]{16}, the driver's is 0123456789abcdef",
         refusal(broker, place, card=card),
     )
+
+
+def test_a_checkpoint_that_someone_else_wrote_is_not_loaded(
+    guarded: Path, broker: Server, place: Path
+) -> None:
+    recipe = Recipe({"optimizer": "adamw"}, steps=10, seed=0)
+    queue = Queue(
+        broker.url, study="sealed", stall_seconds=60, queues=["guarded"], workers=1, spec=SPEC,
+        place=str(place), card=open_task(SPEC).card, key=KEY.encode(),
+    )  # fmt: skip
+
+    def outcome(start: int, stop: int) -> Report:
+        parent = (0, start) if start else None
+        queue.submit(Pack((Segment(0, recipe, start, stop, parent),), f"{place}/checkpoints"))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for news in queue.reports(0.2):
+                if isinstance(news, Report):
+                    return news
+        raise AssertionError("no report in 60 s")
+
+    try:
+        assert outcome(0, 5).status is Status.DONE
+        store = Store(place / "checkpoints")
+        tensors, meta = store.load(0, 5)
+        assert outcome(5, 8).status is Status.DONE
+        store.delete(0, 8)
+        store.save(0, 5, {name: t * 0 for name, t in tensors.items()}, meta)
+        report = outcome(5, 8)
+        assert (report.status, "has no seal" in report.message) == (Status.LOST, True)
+    finally:
+        queue.close()
