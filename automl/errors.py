@@ -11,6 +11,7 @@
     +-- JournalError            a journal that is locked, unreadable or of another version
     +-- StudyError              a study that does not exist, exists already, or cannot go on
     +-- ExecutorError           workers that cannot start
+        +-- QueueAway           no server answers where the queue should be
 
 A trial that fails is a Report with a status, never an exception in the controller.
 """
@@ -58,3 +59,7 @@ class StudyError(AutomlError):
 
 class ExecutorError(AutomlError):
     """Workers that cannot be started."""
+
+
+class QueueAway(ExecutorError):
+    """No server answers where the queue should be; it may come back."""

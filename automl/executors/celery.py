@@ -25,7 +25,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from automl.buckets import is_url
-from automl.errors import ExecutorError
+from automl.errors import QueueAway
 from automl.executors import crew
 from automl.executors.broker import redacted
 from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
@@ -63,13 +63,13 @@ def living(url: str) -> dict[str, dict[str, str]]:
     """Workers that live, by name, with the fields of `automl.executors.crew`.
 
     Raises:
-        ExecutorError: no server answers.
+        QueueAway: no server answers.
     """
     client = connect(url)
     try:
         return crew.living(client)
     except Gone as error:
-        raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
+        raise QueueAway(f"no Redis at {redacted(url)}: {_why(error)}") from None
     finally:
         client.close()
 
@@ -107,7 +107,7 @@ class Queue:
         listen: hears a "crew" event whenever the queue's workers, or what they do, change.
 
     Raises:
-        ExecutorError: no server answers.
+        QueueAway: no server answers.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Queue:
             self._leases.announce(self._task)
             self._progress = self._leases.last_progress()
         except Gone as error:
-            raise ExecutorError(f"no Redis at {redacted(url)}: {_why(error)}") from None
+            raise QueueAway(f"no Redis at {redacted(url)}: {_why(error)}") from None
         self._look()
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl.errors import ExecutorError
+from automl.errors import ExecutorError, QueueAway
 from automl.executors.broker import lease_seconds
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
     from automl.study.preparing import TuneOptions
 
 
-def crew(options: TuneOptions) -> int:
+_AWAY_SECONDS = 30.0
+
+
+def crew(options: TuneOptions, listen: Callable[[Mapping[str, Any]], None]) -> int:
     """Workers of the queues that fit, at least one; 0 without a queue.
+
+    A study that was begun waits a while for a server that is away: whatever keeps drivers may
+    start this one before it.
 
     Raises:
         ExecutorError: there is no queue where the options say, or needs without one.
@@ -32,7 +39,22 @@ def crew(options: TuneOptions) -> int:
     from automl.executors.celery import living  # celery: only who asks for a queue loads it
     from automl.executors.sharing import Claim
 
-    fit = Claim("", options.queues, options.needs).fits(living(options.broker))
+    begun = options.name is not None and (options.runs / options.name).is_dir()
+    until = time.monotonic() + (_AWAY_SECONDS if begun else 0.0)
+    told = False
+    while True:
+        try:
+            workers = living(options.broker)
+            break
+        except QueueAway as error:
+            if time.monotonic() > until:
+                raise
+            if not told:
+                told = True
+                text = f"{error}; it is waited for, {_AWAY_SECONDS:.0f} s at most"
+                listen({"kind": "note", "text": text})
+            time.sleep(0.5)
+    fit = Claim("", options.queues, options.needs).fits(workers)
     return options.workers or max(len(fit), 1)
 
 

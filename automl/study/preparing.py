@@ -120,7 +120,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         AutomlError: one line on what is wrong with the task, the options or the folder.
     """
     budget = Budget.parse(options.budget)
-    many = crew(options)
+    many = crew(options, listen)
     staging = _staging(options.runs)
     executor = None
     try:

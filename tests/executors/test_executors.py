@@ -98,7 +98,7 @@ def pack(folder: Path, *segments: Segment) -> Pack:
 
 
 def news_until_reported(
-    executor: Executor, count: int = 1, *, seconds: float = 30
+    executor: Executor, count: int = 1, *, seconds: float = 120
 ) -> list[Report | Progress]:
     news: list[Report | Progress] = []
     deadline = time.monotonic() + seconds

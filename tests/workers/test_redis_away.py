@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 
 from automl.checkpoints import Store
+from automl.errors import QueueAway
 from automl.executors.celery import SETTINGS, TASK, Queue, living
 from automl.executors.valkey import Server
 from automl.recipe import Recipe
 from automl.records import Pack, Progress, Report, Segment, Status, TaskSpec
 from automl.space.ranges import Value
+from automl.study.crowd import crew
+from automl.study.preparing import TuneOptions
 from automl.tasks.opening import open_task
 
 from ..executors.troubled_task import TASK as TASK_FILE
@@ -84,6 +88,31 @@ def test_what_was_trained_while_the_server_was_away_is_committed_once(
         assert client.zcard("automl:away:leases") == 0
         queue.close()
         assert list(client.scan_iter(match="automl:away*")) == []
+
+
+def test_a_study_that_was_begun_waits_for_a_server_that_is_away(
+    tmp_path: Path, server: Server
+) -> None:
+    options = TuneOptions(
+        TaskSpec("digits"), ("1trials",), "random", seeds=1, name="begun", runs=tmp_path,
+        broker=server.url,
+    )  # fmt: skip
+    server.process.kill()
+    server.process.wait()
+    said: list[str] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        said.append(event["text"])
+        server.start()
+
+    with pytest.raises(QueueAway, match="no Redis at redis://127.0.0.1"):
+        crew(options, listen)
+    assert said == []
+    (tmp_path / "begun").mkdir()
+    assert crew(options, listen) == 1
+    (line,) = said
+    assert line.startswith("no Redis at redis://")
+    assert line.endswith("; it is waited for, 30 s at most")
 
 
 def test_a_worker_that_takes_no_message_though_one_waits_is_started_again(
