@@ -1,13 +1,15 @@
 """What a no-op trial costs through Celery workers, beside two peers that use several processes.
 
     python benchmarks/overhead_queue.py [--workers 1 2 4] [--trials 400] [--ray PYTHON]
+    python benchmarks/overhead_queue.py --alone --workers 2 --trials 10000 --parts 10
 
 One run, one after the other on the same machine: our driver and Celery workers on a Redis server
 of their own, Optuna's JournalStorage on Redis in two processes, and Ray Tune with reused actors,
 each with ten parameters, the random sampler and one report a trial. Trials per second and CPU
 milliseconds per trial (all processes, the server included) between a quarter of the trials and all
 of them, so that start-up does not count. Ray is optional: PYTHON is an interpreter that has it,
-such as one of a virtual environment with `pip install "ray[tune]" psutil`.
+such as one of a virtual environment with `pip install "ray[tune]" psutil`. With --parts our study
+is told part by part, from its beginning: whether the cost of a trial grows with their number.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def mark(*pids: int) -> Mark:
     return Mark(time.perf_counter(), cpu)
 
 
-def celery(trials: int, workers: int, folder: Path) -> Cost:
+def celery(trials: int, workers: int, folder: Path, *, parts: int = 1) -> list[Cost]:
+    """Costs of the parts of a study; with one, of all but its first quarter."""
     (folder / "noop.py").write_text(TASK)
     place = folder / f"queue{workers}-{time.time()}"
     server = Server(place / "redis")
@@ -76,11 +79,15 @@ def celery(trials: int, workers: int, folder: Path) -> Cost:
         "--slots", str(workers), "--logs", str(place / "logs"),
     ]  # fmt: skip
     crew = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    ends = [trials * (n + 1) // parts for n in range(parts)]
+    ends = [1, *ends] if parts > 1 else [trials // 4, trials]
     marks: list[Mark] = []
+    done = 0
 
     def listen(event: Any) -> None:
-        quarter = event["kind"] == "report" and event["report"]["trial"] == trials // 4
-        if quarter or event["kind"] == "judge":
+        nonlocal done
+        done += event["kind"] == "report"
+        if event["kind"] == "report" and done in ends:
             marks.append(mark(os.getpid(), server.process.pid))
 
     try:
@@ -97,7 +104,7 @@ def celery(trials: int, workers: int, folder: Path) -> Cost:
         crew.terminate()
         crew.wait()
         server.stop()
-    return between(marks[0], marks[1], trials - trials // 4)
+    return [between(marks[n], marks[n + 1], ends[n + 1] - ends[n]) for n in range(len(ends) - 1)]
 
 
 JOURNAL = """
@@ -193,6 +200,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--trials", type=int, nargs="+", default=[400])
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the median is shown, too")
+    parser.add_argument("--parts", type=int, default=1, help="that our study is told in")
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has Ray Tune")
     parser.add_argument("--ray-trials", type=int, default=400)
     parser.add_argument("--alone", action="store_true", help="without the peers")
@@ -212,8 +220,10 @@ def main() -> None:
         for _ in range(args.repeat):
             for trials in args.trials:
                 for workers in args.workers:
-                    cost = celery(trials, workers, folder)
-                    show(f"automl, {workers} Celery workers, {trials} trials", cost)
+                    costs = celery(trials, workers, folder, parts=args.parts)
+                    for n, cost in enumerate(costs, 1):
+                        part = f", part {n}" if len(costs) > 1 else ""
+                        show(f"automl, {workers} Celery workers, {trials} trials{part}", cost)
                 if not args.alone:
                     cost = journal_redis(trials, folder)
                     show(f"Optuna, JournalRedis, 2 processes, {trials} trials", cost)
