@@ -47,7 +47,7 @@ from automl.train.timetable import Timetable
 if TYPE_CHECKING:
     from automl.train.traced_engine import TracedEngine
 
-EngineName = Literal["loop", "traced"]
+EngineName = Literal["loop", "traced", "compiled"]
 
 _LOSSES = {"classes": "cross_entropy", "tokens": "cross_entropy", "values": "mse"}
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -169,7 +169,7 @@ class Program:
             )
         self._timetable = Timetable(self._schedules, self._optimizers, len(seeds), self.total)
         self._engine: LoopEngine | TracedEngine
-        if self._wanted == "traced" and len(seeds) > 1:
+        if self._wanted != "loop" and len(seeds) > 1:
             self._engine = self._traced_engine()
         else:
             self._engine = LoopEngine(self.packed)
@@ -193,7 +193,8 @@ class Program:
         from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
 
         structure = self.recipes[0].structure
-        return TracedEngine(self.packed, task=self.task, structure=structure)
+        compiled = self._wanted == "compiled"
+        return TracedEngine(self.packed, task=self.task, structure=structure, compile=compiled)
 
     @torch.no_grad()
     def step(self) -> Tensor:

@@ -27,6 +27,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from automl.errors import RecipeError
 from automl.methods.stages import Batch
+from automl.train.compiled import Compiled
 from automl.train.drawn import Drawn, first_uses, taken_out
 from automl.train.fingerprint import fingerprint
 from automl.train.loop_engine import Pass
@@ -45,13 +46,16 @@ class TracedEngine:
     Args:
         task: traces are shared among packs of one task, with models of equal fingerprint.
         structure: of the members' recipes.
+        compile: run the trace as machine code (`compiled.py`), which costs its seconds first.
 
     Raises:
         RecipeError: the members' models do not run one program.
     """
 
-    def __init__(self, packed: Packed, *, task: object, structure: Hashable) -> None:
-        self._packed = packed
+    def __init__(
+        self, packed: Packed, *, task: object, structure: Hashable, compile: bool = False
+    ) -> None:
+        self._packed, self._compile = packed, compile
         first, *others = (fingerprint(m) for m in packed.modules)
         if any(other != first for other in others):
             raise RecipeError("members of a pack differ in their models")
@@ -68,7 +72,8 @@ class TracedEngine:
         if trace is None:
             trace = self._made[shapes] = self._trace(work, shapes)
         given = _inputs(packed, batch, work.hyper)
-        return trace.program(*given, *trace.draws(packed, work.keys))
+        program = trace.compiled if self._compile else trace.program
+        return program(*given, *trace.draws(packed, work.keys))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
@@ -112,6 +117,7 @@ class _Trace:
         traced.graph.eliminate_dead_code()
         traced.recompile()
         self.program: Traced = traced
+        self.compiled = Compiled(traced)
 
     def _masking(self, place: int, use: int) -> Drawn:
         """The masks of one use of a dropout layer."""
