@@ -178,12 +178,17 @@ class Packing:
 
     `size` members train best together, each `gain` times as fast as alone; 1: better alone, and
     `reason` says why. `rows` are (members, seconds a member and update, peak memory in MiB).
+    `engine` is "compiled" where compiling such packs pays within the study. Where that was
+    measured, `compiled` is the gain then, and `compile_seconds` what compiling took.
     """
 
     size: int
     gain: float
     reason: str = ""
     rows: tuple[tuple[int, float, float], ...] = ()
+    engine: str = "traced"
+    compiled: float = 0.0
+    compile_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -191,7 +196,7 @@ class Packing:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Packing:
         rows = tuple((int(k), float(s), float(m)) for k, s, m in data["rows"])
-        return cls(data["size"], data["gain"], data["reason"], rows)
+        return cls(**{**data, "rows": rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +207,9 @@ class Pack:
     `test` asks for an evaluation on the test split at the end: only the verdict may. `size` and
     `places` are those of the segments' slots; a size of 1 trains one after the other. With `probe`
     the worker measures packs of up to so many members first, once a structure, and its reports
-    say what it found. With `proxies` nothing is trained: the reports hold what these proxies say of
-    the segments' networks as they begin.
+    say what it found; `trainings` is how many full ones of that structure a worker can expect, for
+    which compiling may pay. `engine` makes the steps of a pack. With `proxies` nothing is trained:
+    the reports hold what these proxies say of the segments' networks as they begin.
     """
 
     segments: tuple[Segment, ...]
@@ -213,6 +219,8 @@ class Pack:
     places: tuple[int, ...] = ()
     probe: int = 0
     proxies: tuple[str, ...] = ()
+    trainings: float = 0.0
+    engine: str = "traced"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -223,6 +231,8 @@ class Pack:
             "places": list(self.places),
             "probe": self.probe,
             "proxies": list(self.proxies),
+            "trainings": self.trainings,
+            "engine": self.engine,
         }
 
     @classmethod

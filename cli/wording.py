@@ -42,7 +42,8 @@ def packing_words(found: Packing) -> str:
     """What the smoke trial measured, for the line that tells of it."""
     if found.size == 1:
         return f"trials of its kind train alone: {found.reason}"
-    return f"packs of {found.size} such trials train {found.gain:.1f} times as fast"
+    compiled = ", compiled," if found.engine == "compiled" else ""
+    return f"packs of {found.size} such trials{compiled} train {found.gain:.1f} times as fast"
 
 
 def curve(values: Sequence[float], width: int) -> str:

@@ -28,7 +28,7 @@ from automl.study import architecture
 from automl.study.budget import Budget
 from automl.study.control import Control
 from automl.study.keeping import Keeper
-from automl.study.packing import Group, Packer, by_slot, largest_pack, slots_of
+from automl.study.packing import Group, Packer, by_slot, engine_of, largest_pack, slots_of
 from automl.study.preparing import Listener, Prepared
 from automl.study.state import State, StudyConfig
 from automl.study.verdict import judge, next_trials
@@ -227,7 +227,8 @@ class _Driver:
         slots = [self.state.slots.get(s.trial) for s in segments]
         size = max(slot.size if slot else 1 for slot in slots)
         places = tuple(slot.place if slot else 0 for slot in slots)
-        return Pack(tuple(segments), self.store.root, test, size, places, probe)
+        engine = engine_of(segments[0].recipe, self.state)
+        return Pack(tuple(segments), self.store.root, test, size, places, probe, engine=engine)
 
     def _submit(self) -> None:
         while self._ready and self.executor.capacity > 0:

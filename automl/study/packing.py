@@ -19,15 +19,19 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import Packing, Segment, Slot
+from automl.space.tree import Space
 from automl.study.state import State, StudyConfig
 
 LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
 _SHARE = 0.5  # members at most, per full training that the search can expect
 _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
 _SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
+_DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
 _STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
 Ask = Callable[[Segment | None], Segment | None]
@@ -84,6 +88,25 @@ def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
     if not paying:
         return Size(1, known=False)
     return _size(max(paying, key=lambda found: found.size), largest)
+
+
+def engine_of(recipe: Recipe, state: State) -> str:
+    """What makes the steps of packs of this structure: what the smoke trial found to pay."""
+    for measured, found in state.packings:
+        if measured.structure == recipe.structure:
+            return found.engine
+    return "traced"
+
+
+def trainings_alike(config: StudyConfig, search_fulls: float) -> float:
+    """Full trainings of the baseline's structure that each worker can expect, by drawing recipes.
+
+    As a sampler draws that knows nothing; one that has learnt what is good returns to it.
+    """
+    space, draws = Space.from_json(config.card.space), np.random.default_rng(config.seed)
+    own = Recipe(space.default(), steps=1).structure
+    same = sum(Recipe(space.sample(draws), steps=1).structure == own for _ in range(_DRAWN))
+    return same / _DRAWN * search_fulls / config.workers
 
 
 def _size(found: Packing, largest: int) -> Size:

@@ -32,7 +32,7 @@ from automl.study.crowd import crew, executor_of, key_of, sent_task
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.live import Live
-from automl.study.packing import largest_pack
+from automl.study.packing import largest_pack, trainings_alike
 from automl.study.prescreening import pool_for
 from automl.study.sameness import check_same
 from automl.study.state import State, StudyConfig, replay
@@ -163,7 +163,8 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         config = replace(config, full_seconds=_full_seconds(smoke, card))
         largest = largest_pack(config, budget.search_fulls(config))
         if config.pack == "auto" and largest > 1:
-            again = _smoke(executor, config, staging, probe=largest)  # trains nothing twice
+            trainings = trainings_alike(config, budget.search_fulls(config))
+            again = _smoke(executor, config, staging, probe=largest, trainings=trainings)
             config = replace(config, packing=again.packing)
         _set_limits(executor, config)
         if config.prescreen is not None:
@@ -353,8 +354,17 @@ def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
     return tuple(starting_points(Space.from_json(card.space), earlier))
 
 
-def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: int = 0) -> Report:
+def _smoke(
+    executor: Processes,
+    config: StudyConfig,
+    staging: Path,
+    *,
+    probe: int = 0,
+    trainings: float = 0.0,
+) -> Report:
     """Train a few steps of the baseline and evaluate; what fails here, fails the command.
+
+    Asked again to probe packs, the worker trains nothing twice.
 
     Raises:
         TaskError: what the trainer or the user's code said, in one line.
@@ -363,7 +373,8 @@ def _smoke(executor: Processes, config: StudyConfig, staging: Path, *, probe: in
     recipe = Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=config.seed)
     stop = min(_SMOKE_STEPS, card.eval_steps, card.steps)
     segment = Segment(SMOKE_TRIAL, recipe, 0, stop)
-    executor.submit(Pack((segment,), str(staging.absolute() / "checkpoints"), probe=probe))
+    place = str(staging.absolute() / "checkpoints")
+    executor.submit(Pack((segment,), place, probe=probe, trainings=trainings))
     while True:
         for report in executor.reports(1.0):
             if isinstance(report, Report):

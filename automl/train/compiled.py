@@ -52,7 +52,7 @@ class Compiled:
         return losses, g
 
     def _first(self, given: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        began, error = _cpu_seconds(), None
+        began, error = cpu_seconds(), None
         for again in (False, True):
             own_folder(fresh=again)
             # A copy: a program whose compilation failed is remembered as such.
@@ -64,7 +64,7 @@ class Compiled:
             except Exception as failed:  # of any class: the compiler's, the linker's, the loader's
                 error = failed
                 continue
-            self.seconds = _cpu_seconds() - began
+            self.seconds = cpu_seconds() - began
             return losses, g
         # "backend='inductor' raised:", then what it was.
         self.failure = (str(error).split("raised:\n")[-1].strip() or repr(error)).splitlines()[0]
@@ -111,7 +111,7 @@ def _claimed(root: Path) -> Path:
         return folder
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of this process and the compilers that it has run."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system

@@ -65,7 +65,9 @@ def run(
     groups = _groups(pack, store)
     while groups:
         group = groups.pop(0)
-        walk = Walk(group, task, store, progress=progress, stop=stop, test=pack.test)
+        walk = Walk(
+            group, task, store, progress=progress, stop=stop, test=pack.test, engine=pack.engine
+        )
         try:
             walk.walk()
         except (Exception, SystemExit) as error:
@@ -92,7 +94,7 @@ def _probed(pack: Pack, task: ModelTask) -> Packing | None:
     from automl.train.probing import probed  # torch.fx: a second to import
 
     try:
-        return probed(task, pack.segments[0].recipe, pack.probe)
+        return probed(task, pack.segments[0].recipe, pack.probe, trainings=pack.trainings)
     except (Exception, SystemExit):
         return None
 

@@ -22,7 +22,7 @@ from automl.tasks.task import ModelTask, Task
 from automl.train.costs import costs
 from automl.train.measure import Judged
 from automl.train.patience import Patience
-from automl.train.step import Program
+from automl.train.step import EngineName, Program
 
 Tell = Callable[[Progress], None]
 Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
@@ -110,10 +110,12 @@ class Walk:
         progress: Tell,
         stop: Stop,
         test: bool,
+        engine: str = "traced",
     ) -> None:
         self.members = list(group.members)
         self.reports: list[Report] = []
         self._size = group.size
+        self._engine: EngineName = "compiled" if engine == "compiled" else "traced"
         for k, (member, place) in enumerate(zip(self.members, group.places or (0,), strict=True)):
             member.row = place if group.size > 1 else k
         self._task, self._store = task, store
@@ -190,7 +192,7 @@ class Walk:
         slots = [recipes[0]] * self._size
         for m, recipe in zip(self.members, recipes, strict=True):
             slots[m.row] = recipe
-        return Program(self._task, slots, engine="traced")
+        return Program(self._task, slots, engine=self._engine)
 
     def _load(self) -> None:
         for m in self.members:

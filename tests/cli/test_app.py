@@ -60,7 +60,7 @@ FLAGS = {
     "space list": "--help",
     "lr-find": "--device --help --optimizer --plot --set --target --updates",
     "bench": "--help",
-    "bench packs": "--device --help --largest --set --target",
+    "bench packs": "--compile --device --help --largest --set --target",
     "doctor": "--help --runs",
     "export": "--format --help --journal --runs --to --trial",
     "rm": "--help --journal --runs --yes",

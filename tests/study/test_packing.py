@@ -21,9 +21,11 @@ from automl.study.packing import (
     Size,
     by_slot,
     checked_pack,
+    engine_of,
     largest_pack,
     size_for,
     slots_of,
+    trainings_alike,
 )
 from automl.study.state import State, StudyConfig, replay
 
@@ -79,6 +81,21 @@ def test_a_number_given_is_the_size_but_where_a_pack_has_failed() -> None:
     assert size_for(recipe(16), state, "6", 6) == Size(6)
     assert size_for(recipe(32), state, "6", 6) == Size(1)
     assert size_for(recipe(16), state, "off", 1) == Size(1)
+
+
+def test_packs_are_compiled_where_the_smoke_trial_found_it_to_pay() -> None:
+    found = Packing(8, 4.0, engine="compiled", compiled=4.0, compile_seconds=20.5)
+    assert Packing.from_json(found.to_json()) == found
+    state = knowing((recipe(32), found), (recipe(16), Packing(4, 2.0)))
+    assert [engine_of(recipe(w), state) for w in (32, 16, 8)] == ["compiled", "traced", "traced"]
+
+
+def test_trainings_alike_are_those_of_networks_that_the_space_leaves_as_they_are() -> None:
+    fixed = Space({"optimizer": SPACE["optimizer"].range, "batch_size": Choice([32, 64])})
+    card = replace(CARD, space=fixed.to_json())
+    half = trainings_alike(config(card=card), 100) / (100 / 2)  # two workers, two batch sizes
+    assert 0.3 < half < 0.7
+    assert trainings_alike(config(), 100) < 5
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from automl.space.ranges import Value
+from automl.checkpoints import Store
+from automl.recipe import Recipe
+from automl.records import Pack, Segment, Status
 from automl.train import compiled
 from automl.train.compiled import Compiled, own_folder
+from automl.train.segment import run
 
-from .small_problem import PLAIN, small_task
-from .test_engines import assert_equal, trained
+from .small_problem import PLAIN, in_float64, small_task
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +33,30 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         lock.close()
 
 
-def test_a_compiled_pack_equals_the_loop() -> None:
-    # Batch norm, whose statistics a pass changes in place, and dropout.
-    points: list[dict[str, Value]] = [PLAIN, {**PLAIN, "optimizer.adamw.lr": 3e-3}]
-    losses, pack = trained(small_task(), points, "compiled", seeds=[1, 2])
-    expected, loop = trained(small_task(), points, "loop", seeds=[1, 2])
-    torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
-    assert_equal(pack, loop)
+def normed(recipe: Recipe) -> nn.Module:
+    """Batch norm, whose statistics a pass changes in place."""
+    return nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+
+
+def test_a_compiled_pack_equals_the_loop_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    task, point = small_task(normed), in_float64(PLAIN)
+    found = [Segment(t, Recipe(point, steps=20, seed=t), 0, 20) for t in range(2)]
+
+    def run_in(folder: str, *segments: Segment, size: int = 2) -> list[dict[str, Tensor]]:
+        places = tuple(range(len(segments)))
+        pack = Pack(segments, str(tmp_path / folder), size=size, places=places, engine="compiled")
+        reports = run(pack, task)
+        assert {(r.status, r.packed, r.packing) for r in reports} == {(Status.DONE, size, None)}
+        return [Store(pack.checkpoints).load(s.trial, s.stop)[0] for s in segments]
+
+    whole = run_in("whole", *found)
+    run_in("parts", *(replace(s, stop=10) for s in found))
+    parts = run_in("parts", *(replace(s, start=10, parent=(s.trial, 10)) for s in found))
+    for k, segment in enumerate(found):
+        (alone,) = run_in(f"alone {k}", segment, size=1)
+        for name, x in alone.items():
+            assert torch.equal(whole[k][name], parts[k][name])
+            torch.testing.assert_close(whole[k][name], x, rtol=1e-9, atol=1e-12)
 
 
 def test_without_a_compiler_the_traced_program_runs_on_and_says_why() -> None:
@@ -59,13 +77,22 @@ def test_without_a_compiler_the_traced_program_runs_on_and_says_why() -> None:
     assert program.failure and not program.seconds
 
 
-def test_no_two_processes_share_a_folder_of_compilations(tmp_path: Path) -> None:
+def test_no_two_processes_share_a_folder_of_compilations(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = own_folder()
     assert own_folder() == mine
-    says = "from automl.train.compiled import own_folder; print(own_folder())"
-    other = subprocess.run(
-        [sys.executable, "-c", says], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert Path(other) != mine and Path(other).parent == mine.parent
-    fresh = own_folder(fresh=True)
-    assert fresh.is_dir() and fresh != mine
+    others: list[TextIO] = []
+    with monkeypatch.context() as another:  # to a lock, each opening of its file is another holder
+        another.setattr(compiled, "_LOCKS", others)
+        theirs = own_folder()
+        assert own_folder(fresh=True) not in (mine, theirs)
+    assert theirs != mine and theirs.parent == mine.parent
+    (broken,) = mine.parent.glob("*.broken")
+    assert broken.name == f"{theirs.name}.lock.broken"
+    others[0].close()
+    theirs.mkdir()
+    others.clear()
+    with monkeypatch.context() as again:
+        again.setattr(compiled, "_LOCKS", others)
+        assert own_folder() == theirs
+    assert not theirs.exists() and not broken.exists()  # thrown away by who comes next
+    others[0].close()
