@@ -58,17 +58,18 @@ def _sample(split: Split, program: Program) -> Tensor:
 
 
 def _activations(program: Program, k: int) -> int:
-    """Bytes that one part of a batch leaves behind for its backward pass, weights left out."""
+    """Bytes that one part of a batch leaves behind for its backward pass, beside the model."""
     module, one = program.packed.modules[k], _sample(program.task.train, program)
     x = one.expand(program.part_size, *one.shape[1:]).contiguous()
-    weights = program.packed.w.untyped_storage().data_ptr()
+    # Of all members of a pack at once, and counted with the checkpoint.
+    kept = {t.untyped_storage().data_ptr() for t in (program.packed.w, *program.packed.buffers)}
     seen: dict[int, int] = {}
     alive: list[object] = []  # a freed storage's place could be taken by another
 
     def keep(t: Tensor) -> Tensor:
         alive.append(t)
         storage = t.untyped_storage()
-        if storage.data_ptr() != weights:
+        if storage.data_ptr() not in kept:
             seen[storage.data_ptr()] = storage.nbytes()
         return t
 

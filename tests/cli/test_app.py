@@ -252,6 +252,8 @@ WRONG = {
     "tune digits --cmd x": "give one of them",
     "tune digits --metric-regex x": "there is no --cmd",
     "tune --cmd x": "--cmd needs --metric-regex",
+    "tune digits --constraint latency<5": "'latency<5': 5 what? us, ms, s",
+    "tune digits --objective params": "begin with the metric that trainings are judged by",
     "tune digits --budget 0m": "budget '0m' holds nothing",
     "tune digits --budget soon": "budget 'soon': write a time",
     "tune digits --budget 1m,2m": "given twice",

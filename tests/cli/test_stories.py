@@ -100,7 +100,10 @@ def _begin(out: Path, *arguments: str, until: str) -> subprocess.Popen[bytes]:
 
 def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     out = place / "out.txt"
-    process = _begin(out, *LONGER, until="trial 0 (baseline)")
+    wide = [w.replace("width=32", "width=16..32") for w in LONGER]
+    aims = ["--objective", "val/accuracy", "--objective", "params:min"]
+    aims += ["--constraint", "params<2k", "--constraint", "latency<1s"]
+    process = _begin(out, *wide, *aims, until="trial 0 (baseline)")
     process.send_signal(signal.SIGSTOP)  # on a busy machine it could end while we look
 
     # While it runs: everybody may look, nobody may run it a second time or delete it.
@@ -125,6 +128,21 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     assert rest.stdout.startswith("digits: goes on after ")
     assert "Cost: 12 trials" in rest.stdout
     assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
+
+    # Two objectives and two constraints, all the way to the files.
+    assert re.search(r"; front of \d+ recipes?; best accuracy \d\d\.\d\d %, params ", rest.stdout)
+    assert re.search(r"Beside it: params \S+k", rest.stdout)
+    assert re.search(r"(It keeps|the baseline breaks) params<2k", rest.stdout)
+    shown = _run("show", "digits").stdout
+    front = re.findall(r"^ *\*(\d+) .*%", shown, re.MULTILINE)
+    assert front, shown
+    lines = _run("show", "digits", front[-1]).stdout.splitlines()
+    assert "on the front" in lines
+    assert (place / "runs/digits/pareto.svg").stat().st_size > 0
+    one = _run("export", "digits", "--format", "toml", "--trial", front[-1])
+    assert f"trial = {front[-1]}" in one.stdout
+    best = json.loads(_run("best", "digits", "--json").stdout)
+    assert best["score"]["cost_params"] < 2000
 
 
 def test_sigterm_is_a_first_ctrl_c(place: Path) -> None:
