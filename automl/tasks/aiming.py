@@ -77,8 +77,9 @@ def _objective(text: str, first: Objective, target: str | None) -> Objective:
         usual = "minimize"
     elif target is not None:
         usual = METRICS[place.removeprefix("val/")].direction
-    else:
-        return Objective(place, stated or direction_of(place.removeprefix("val/")))
+    else:  # a cost that the loop reports itself is still one
+        bare = place.removeprefix("val/")
+        return Objective(place, stated or ("minimize" if bare in UNITS else direction_of(bare)))
     if stated is not None and stated != usual:
         raise TaskError(f"--objective {text}: the task {usual}s {name}; leave the direction out")
     return Objective(place, stated or usual)

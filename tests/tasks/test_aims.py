@@ -42,6 +42,7 @@ def test_a_loop_reports_what_it_likes_and_the_driver_counts_the_rest() -> None:
     found = aims("accuracy", "params", "seconds", constraints=("latency<5ms",), loop=True)
     assert found is not None
     assert found.names == ("val/accuracy", "val/params", "cost/seconds", "val/latency")
+    assert found.directions == ("maximize", "minimize", "minimize")
 
 
 def test_metrics_that_only_an_aim_names_are_evaluated_too() -> None:
