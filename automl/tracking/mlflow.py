@@ -32,6 +32,7 @@ from automl.tracking.writing import Mirror
 
 GRACE = 60.0  # seconds that a store may stay away once the driver has gone
 _POLL = (0.5, 3.0)  # seconds between looks at the journal: busy, idle
+_FILES_SECONDS = 300.0  # at most, for the driver to write the study's files and leave
 _PAUSE = (1.0, 30.0)  # seconds between attempts at a store that is away
 
 
@@ -85,7 +86,7 @@ def run(
             pause = _PAUSE[0]
             if not moved and (leaving or mirror.state.ended):
                 # The driver writes the study's files after its last event.
-                leaving = leaving or told_to_leave(30.0)
+                leaving = leaving or told_to_leave(_FILES_SECONDS)
                 if not mirror.step():
                     mirror.finish()
                     return ""
