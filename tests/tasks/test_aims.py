@@ -61,7 +61,7 @@ def test_bounds_are_read_in_their_units(text: str, bound: float) -> None:
     assert read_constraint(text).bound == pytest.approx(bound)
 
 
-BAD = {
+BAD: dict[tuple[str, ...], str] = {
     ("latency<5",): "'latency<5': 5 what? us, ms, s",
     ("latency<5kg",): "'kg' is no unit of latency; use us, ms, s",
     ("val/f1>5ms",): "'ms' is no unit of val/f1; use %",
