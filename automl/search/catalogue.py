@@ -69,6 +69,7 @@ class Named:
     rule_for: Callable[[Setting], Rule] | None = None  # where it depends on more than the rungs
     whole: Callable[[Setting], Strategy] | None = None
     options: tuple[str, ...] = ()
+    population: bool = False  # trials are asked for many at a time, whose values are compared later
     free: bool = False  # what stands behind the colon is the sampler's own affair
 
     @property
@@ -435,7 +436,7 @@ CATALOGUE: dict[str, Named] = {
         Median,
     ),
     "freeze_thaw": Named(
-        "what promises most per second, by its curve so far or as new; :tpe, :random ... sample",
+        "trains what promises most per second, begun or new; :NAME samples, gp by default",
         "Trainings of unequal cost, and curves that tell early where they lead.",
         _any,
         FreezeThaw,
@@ -445,10 +446,12 @@ CATALOGUE: dict[str, Named] = {
         "population based training: the worst go on as changed copies of the best",
         "Numbers that should change while training, and ten trainings or more at once.",
         whole=_population("pbt"),
+        population=True,
     ),
     "pb2": Named(
         "as pbt; a Gaussian process that knows the time says what copies try (PB2)",
         "As pbt, with a population of four to eight.",
         whole=_population("pb2"),
+        population=True,
     ),
 }

@@ -24,6 +24,7 @@ import numpy as np
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import Packing, Segment, Slot
+from automl.search.catalogue import look_up
 from automl.space.tree import Space
 from automl.study.state import State, StudyConfig
 
@@ -52,12 +53,16 @@ def checked_pack(text: str) -> str:
 
 
 def largest_pack(config: StudyConfig, search_fulls: float) -> int:
-    """Members of a pack at most: a search of few trainings must see results in between."""
+    """Members of a pack at most: a search of few trainings must see results in between.
+
+    A population is asked for as a whole in any case.
+    """
     if config.pack == "off" or config.card.kind in _OWN_LOOPS:
         return 1
     if config.pack != "auto":
         return int(config.pack)
-    return max(1, min(LARGEST, int(_SHARE * search_fulls)))
+    share = 1.0 if look_up(config.strategy)[0].population else _SHARE
+    return max(1, min(LARGEST, int(share * search_fulls)))
 
 
 @dataclass(frozen=True)
