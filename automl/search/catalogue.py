@@ -298,7 +298,7 @@ def _population(explorer: str) -> Callable[[Setting], Strategy]:
         rule = Population(
             low,
             high,
-            size=population_size(setting.budget),
+            size=population_size(setting.budget, setting.workers),
             seed=setting.seed,
             explorer=kind(setting.space, seed=setting.seed),
         )

@@ -115,6 +115,14 @@ class Weighing(Protocol):
 
 
 @runtime_checkable
+class Holding(Protocol):
+    """A rule under which nothing may begin for a while."""
+
+    def holds(self) -> bool:
+        """Whether results are to be awaited, where `next` gives nothing."""
+
+
+@runtime_checkable
 class Forking(Protocol):
     """A rule whose `next` may be a Fork."""
 
@@ -175,7 +183,7 @@ class Paired:
                     Segment(trial, self._recipes[trial], start, stop, parent=(trial, start))
                 )
                 self._open[trial] = stop
-            elif begins:
+            elif begins and not (isinstance(rule, Holding) and not prefers and rule.holds()):
                 segments.append(self._begin(like))
             else:
                 break

@@ -7,13 +7,11 @@
 
 What wins is a line of descent: a recipe whose numbers change at certain steps.
 
-Nobody waits for the whole population. A member is judged when a worker is free for it and no other
-waits that is further behind, among those that have come to its step by then, half of all at least:
-with one worker, or one pack, that is everybody. Of those at one step the worst go on first, as
-copies, the best last: so what is copied still has its checkpoint. Where the best have gone on
-since, their latest one is copied. Equal losses: the later trial is the worse. A member that
-diverged or failed is replaced in any case, and given up where nobody can be copied. When all
-members are on their way or done and a worker is free, another population begins.
+A population goes from step to step together: its members wait for each other, and nothing else
+begins meanwhile. Of those at one step the worst go on first, as copies, the best last: so what is
+copied still has its checkpoint. Equal losses: the later trial is the worse. A member that diverged
+or failed is replaced in any case, and given up where nobody can be copied. When all members are on
+their way or done and a worker is free, another population begins.
 Source: Jaderberg et al. 2017, arXiv:1711.09846 (truncation selection).
 """
 
@@ -43,6 +41,7 @@ class _Member:
     stop: int
     loss: float = math.inf  # where it stands: at `start`, or at `stop` where it waits
     reached: int = 0  # the last step that has a checkpoint of its own
+    runs: bool = True
     waits: bool = False
 
 
@@ -75,6 +74,10 @@ class Population:
         """Until the youngest population is whole."""
         return not self._groups or len(self._groups[-1].members) < self._size
 
+    def holds(self) -> bool:
+        """While members wait for others of their population."""
+        return any(m.waits for group in self._groups for m in group.members)
+
     def enter(self, trial: int, *, full: bool) -> int:
         self._entering = None if full else trial
         return self.steps[-1] if full else self.steps[0]
@@ -103,7 +106,7 @@ class Population:
         if math.isfinite(before) and math.isfinite(loss):
             point = member.recipe.at(member.start).point
             self._explorer.learn(point, member.start, before - loss)
-        member.loss = loss
+        member.loss, member.runs = loss, False
         member.reached = member.stop if math.isfinite(loss) else 0  # nothing of it can be copied
         member.waits = member.stop < self.steps[-1]
         group.losses.setdefault(member.stop, {})[trial] = loss
@@ -118,60 +121,60 @@ class Population:
                     self._leaving = self._seats[member.trial]
                     return fork
             if member.loss < math.inf:
-                member.start, member.stop = step, self._after(step)
+                member.start, member.stop, member.runs = step, self._after(step), True
                 return member.trial, step, member.stop
         return None
 
     # ----------------------------------------------------------------------------------------
 
     def _waiting(self) -> list[tuple[_Member, _Group]]:
-        """Who waits, in the order in which they are judged: see above."""
+        """Who may be judged, in this order: see above."""
         found = []
-        for group in self._groups:
+        for age, group in enumerate(self._groups):
+            behind = [m.stop for m in group.members if m.runs]
             for seat, member in enumerate(group.members):
-                if member.waits:
+                if member.waits and min(behind, default=math.inf) > member.stop:
                     worst, best = self._ends(group, member.stop)
                     place = 0 if member.trial in worst else 2 if member.trial in best else 1
-                    found.append((member.stop, place, seat, member, group))
+                    found.append((age, place, seat, member, group))
         found.sort(key=lambda entry: entry[:3])
         return [(member, group) for *_, member, group in found]
 
     def _ends(self, group: _Group, step: int) -> tuple[set[int], set[int]]:
         """The worst and the best fifth, at least one, of those that have come to the step."""
         known = sorted(group.losses[step].items(), key=lambda item: (item[1], item[0]))
-        if 2 * len(known) < len(group.members) or len(known) < 2:
-            return set(), {trial for trial, loss in known[:1] if loss < math.inf}
+        if len(known) < 2:
+            return set(), set()
         count = max(1, int(_SHARE * len(known)))
         best = {trial for trial, loss in known[:count] if loss < math.inf}
         return {trial for trial, _ in known[-count:]} - best, best
 
     def _fork(self, group: _Group, best: set[int], step: int) -> Fork | None:
-        """A changed copy of one of the best that has not come to its end; None: of nobody."""
-        end = self.steps[-1]
-        parents = [m for m in group.members if m.trial in best and step <= m.reached < end]
+        """A changed copy of one of the best that stands there; None: of nobody."""
+        parents = [m for m in group.members if m.trial in best and m.reached == step]
         if not parents:
             return None
         parent = parents[int(self._rng.integers(len(parents)))]
-        start = parent.reached
-        others = [
-            m.recipe.at(start).point for m in group.members if m.start == start and not m.waits
-        ]
-        values = self._explorer.explore(parent.recipe.at(start).point, start, others)
-        return Fork(parent.trial, start, self._after(start), values) if values else None
+        others = [m.recipe.at(step).point for m in group.members if m.start == step and m.runs]
+        values = self._explorer.explore(parent.recipe.at(step).point, step, others)
+        return Fork(parent.trial, step, self._after(step), values) if values else None
 
     def _after(self, step: int) -> int:
         return self.steps[self.steps.index(step) + 1]
 
 
-def population_size(budget: float | None) -> int:
-    """Members, for a search that can expect so many full trainings beside the baseline's.
+def population_size(budget: float | None, workers: int = 1) -> int:
+    """Members, for a search that can expect so many full trainings, the baseline's among them.
 
-    About ten, so that whole populations fit into the budget.
+    About ten, so that whole populations fit into the budget; as many for each worker.
 
     >>> [population_size(b) for b in (None, 3, 9, 15, 21, 101)]
     [10, 4, 8, 14, 10, 10]
+    >>> [population_size(21, workers) for workers in (2, 3, 8, 32)]
+    [10, 9, 8, 10]
     """
-    if budget is None:
-        return _SIZE
-    left = budget - 1
-    return max(_LEAST, int(left / max(1, round(left / _SIZE))))
+    size = _SIZE
+    if budget is not None:
+        left = budget - 1
+        size = max(_LEAST, int(left / max(1, round(left / _SIZE))))
+    return size // workers * workers or size
