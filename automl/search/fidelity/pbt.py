@@ -131,9 +131,11 @@ class Population:
         """Who may be judged, in this order: see above."""
         found = []
         for age, group in enumerate(self._groups):
-            behind = [m.stop for m in group.members if m.runs]
+            last = min((m.stop for m in group.members if m.waits), default=0)
+            if any(m.runs and m.stop <= last for m in group.members):
+                continue
             for seat, member in enumerate(group.members):
-                if member.waits and min(behind, default=math.inf) > member.stop:
+                if member.waits and member.stop == last:
                     worst, best = self._ends(group, member.stop)
                     place = 0 if member.trial in worst else 2 if member.trial in best else 1
                     found.append((age, place, seat, member, group))
