@@ -1,7 +1,8 @@
 """Several losses as one, so that every sampler of one loss can look for a front.
 
-    scaled    l_i = (loss_i - best_i) / (worst_i - best_i), worst over the better half of what is
-              known: a hopeless trial must not squeeze all others into one corner
+    scaled    l_i = (loss_i - best_i) / (worst_i - best_i), worst of the front as it is known: a
+              hopeless trial must not squeeze all others together, nor a crowd at one end of the
+              front stretch the others, as quantiles of all trials did
     weights   w drawn anew for each suggestion from the grid of tenths that sum to 1
     kept      max_i w_i l_i + 0.05 sum_i l_i                      (augmented Chebyshev)
     broken    the worst of those that keep the constraints + 1 + violation, on a log scale
@@ -16,6 +17,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
+from automl.search.pareto import fronts
 
 _TENTHS = 10
 _SUM = 0.05
@@ -38,9 +41,8 @@ def scalarized(losses: np.ndarray, violations: np.ndarray, weights: np.ndarray) 
     if not len(known):
         return whole
     low = known.min(axis=0)
-    high = np.quantile(known, 0.5, axis=0)
-    ends = known.max(axis=0)
-    high = np.where(high > low, high, ends)
+    high = known[fronts(known) == 0].max(axis=0)
+    high = np.where(high > low, high, known.max(axis=0))
     scaled = (losses[finite] - low) / np.where(high > low, high - low, 1.0)
     whole[finite] = (weights * scaled).max(axis=1) + _SUM * scaled.sum(axis=1)
     broken = finite & (violations > 0)

@@ -112,14 +112,14 @@ def test_weights_are_tenths_that_sum_to_one_and_reach_the_corners() -> None:
 
 
 def test_the_scalar_by_hand() -> None:
-    # Scaled: (0, 1), (1, 0), (.5, .5); weights 1 and 0: the first loss, and 0.05 of the sum.
-    losses = np.array([[0.0, 2.0], [2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [math.inf, math.inf]])
-    broken = np.array([0.0, 0.0, 0.0, 1.0, math.inf])
+    # Scaled by the front: (0, 1), (1, 0), (.5, .5); then one far behind it, one that breaks a
+    # constraint, and one that failed. Weights 1 and 0: the first loss, and 0.05 of the sum.
+    losses = np.array([[0, 2], [2, 0], [1, 1], [4, 4], [1, 1], [math.inf, math.inf]], dtype=float)
+    broken = np.array([0.0, 0.0, 0.0, 0.0, 1.0, math.inf])
     first = scalarized(losses, broken, np.array([1.0, 0.0]))
-    # The scale ends at the median of what keeps the constraints: 1 in both.
-    assert first[:3].tolist() == pytest.approx([0 + 0.05 * 2, 2 + 0.05 * 2, 1 + 0.05 * 2])
-    assert first[3] == pytest.approx(2.1 + 1 + math.log(2))
-    assert first[4] == math.inf
+    assert first[:4].tolist() == pytest.approx([0 + 0.05, 1 + 0.05, 0.5 + 0.05, 2 + 0.05 * 4])
+    assert first[4] == pytest.approx(2.2 + 1 + math.log(2))
+    assert first[5] == math.inf
 
 
 # Rules by place ---------------------------------------------------------------------------------
