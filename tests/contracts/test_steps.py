@@ -118,9 +118,11 @@ def test_diverged_member_leaves_its_neighbours_alone(key: str, name: str) -> Non
     alone = Run(weights(2), [values_at(stages)], stages)
     pack = packed([Run(weights(seed), [values_at(stages)], stages) for seed in range(3)])
     pack.w[1] = torch.nan
-    alone.steps(3)
-    pack.steps(3)
-    torch.testing.assert_close(pack.evaluated()[2:], alone.evaluated(), rtol=1e-9, atol=1e-12)
+    alone.steps(20)
+    pack.steps(20)
+    kept = alone.evaluated()
+    scale = kept.abs().amax()
+    torch.testing.assert_close(pack.evaluated()[2:] / scale, kept / scale, rtol=0, atol=1e-9)
 
 
 @every_method
