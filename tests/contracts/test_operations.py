@@ -22,6 +22,7 @@ every_operation = pytest.mark.parametrize(("name", "kind"), CASES)
 CELLS = {
     "image_cells": Shape("image", (1, 8, 8), 10, "classes"),
     "text_cells": Shape("tokens", (12,), 7, "tokens", 7),
+    "text_rnn_cells": Shape("tokens", (12,), 7, "tokens", 7),
     "table_cells": Shape("vector", (5,), 3, "classes"),
 }
 

@@ -16,6 +16,7 @@ from automl.registry import family
 SPACES = {
     "image_cells": Shape("image", (1, 8, 8), 10, "classes"),
     "text_cells": Shape("tokens", (12,), 7, "tokens", 7),
+    "text_rnn_cells": Shape("tokens", (3,), 7, "tokens", 7),
     "table_cells": Shape("vector", (5,), 3, "classes"),
 }
 every_space = pytest.mark.parametrize("name", SPACES)
@@ -30,7 +31,7 @@ def architecture(name: str) -> tuple[Architecture, CellSpace]:
 
 def hyper(method: Architecture, space: CellSpace) -> dict[str, Any]:
     found = {n: r.default for n, r in method.ranges.items() if n not in space.edges}
-    return {**found, "cells": 2, "width": 8}
+    return {**found, **({"cells": 2} if space.depth else {}), "width": 8}
 
 
 def samples(shape: Shape) -> tuple[Tensor, Tensor]:
@@ -100,8 +101,23 @@ def test_training_a_supernet_lowers_the_loss(name: str) -> None:
     x, y = samples(SPACES[name])
     adam = torch.optim.Adam(net.parameters(), 1e-2)
     before = float(loss(net(x), y).detach())
-    for _ in range(4 if name == "image_cells" else 30):
+    for _ in range({"image_cells": 4, "text_rnn_cells": 20}.get(name, 30)):
         adam.zero_grad()
         loss(net(x), y).backward()
         adam.step()
     assert float(loss(net(x), y).detach()) < 0.93 * before
+
+
+def test_a_recurrent_cell_of_skips_is_one_highway_from_place_to_place() -> None:
+    method, space = architecture("text_rnn_cells")
+    edges = dict.fromkeys(space.edges, "skip")
+    net = method.network(SPACES["text_rnn_cells"], {**edges, **hyper(method, space)})
+    tokens = samples(SPACES["text_rnn_cells"])[0]
+    w = dict(net.named_parameters())
+    h = torch.zeros(len(tokens), 8)
+    for place in range(tokens.shape[1]):
+        both = torch.cat([w["token.weight"][tokens[:, place]], h], 1)
+        c, u = (both @ w["cell.enter.weight"].T + w["cell.enter.bias"]).chunk(2, 1)
+        h = h + c.sigmoid() * (u.tanh() - h)  # every node, and their mean, is this
+    last = h @ w["head.weight"].T + w["head.bias"]
+    torch.testing.assert_close(net(tokens)[:, -1], last)

@@ -1,0 +1,29 @@
+"""Highway with sigmoid: s + sigmoid(c)*(sigmoid(u) - s), (c, u) = W s + b: a gate says how much.
+
+Source: Zilly et al. 2017, arXiv:1607.03474; Liu et al. 2019, arXiv:1806.09055.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from automl.methods.stages import Operation
+
+
+class HighwaySigmoidOperation(nn.Module):
+    """[b, width] -> the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(width, 2 * width)
+
+    def forward(self, s: Tensor) -> Tensor:
+        gate, value = self.both(s).chunk(2, -1)
+        return s + gate.sigmoid() * (value.sigmoid() - s)
+
+
+def highway_sigmoid_operation(width: int, *, affine: bool = True) -> nn.Module:
+    return HighwaySigmoidOperation(width)
+
+
+METHOD = Operation(make=highway_sigmoid_operation, kinds=("tokens",), source="arXiv:1607.03474")
