@@ -4,10 +4,10 @@
     perturbation    edges in random order: of an edge's candidates keep that whose removal costs the
                     supernet most accuracy, train the weights for a while, go to the next edge
 
-    evolution       of single paths by the supernet's accuracy on them, for one trained by paths
     random          no supernet: the yardstick
 
 Alpha is not an operation's worth in the derived network; what its removal costs comes nearer.
+A supernet that was trained path by path is read in `paths.py`.
 Both leave at most `max_skips` skips: argmax gives the weakest skips to their runner-up,
 perturbation stops offering them.
 Source: Liu et al. 2019, arXiv:1806.09055; Wang et al. 2021, arXiv:2108.04392 (perturbation);
@@ -24,7 +24,6 @@ from automl.darts.supernet import Supernet
 from automl.train.seeding import KeyedDraws, mix
 
 MAX_SKIPS = 2
-_PARENTS, _MUTATION, _TRIES = 10, 0.2, 100  # of evolution
 _FINE_TUNING = 1 << 20  # updates from here on are those of fine-tuning: batches of their own
 
 
@@ -112,38 +111,6 @@ def _most_missed(search: Search, edge: str, names: tuple[str, ...]) -> str:
         left[name] = search.counted_accuracy()
     net.restrict(edge, present)
     return min(left, key=lambda n: left[n])
-
-
-def evolution(
-    search: Search, *, evaluations: int, max_skips: int = MAX_SKIPS
-) -> tuple[dict[str, str], float]:
-    """The best path through the supernet, by its inherited weights, and its score.
-
-    Half of the evaluations go to random paths, the others to mutants of the best ten.
-    """
-    net, rng = search.net, random.Random(mix(search.settings.seed, "paths"))
-    offered = {edge: _offered(net.open_names(edge)) for edge in net.candidates}
-    known: dict[tuple[str, ...], float] = {}
-    for number in range(evaluations):
-        best = sorted(known, key=lambda p: -known[p])[:_PARENTS]
-        for _ in range(_TRIES):
-            if number < evaluations / 2 or not best:
-                path = tuple(rng.choice(names) for names in offered.values())
-            else:
-                old = zip(rng.choice(best), offered.values(), strict=True)
-                path = tuple(rng.choice(n) if rng.random() < _MUTATION else o for o, n in old)
-            few = sum(name == "skip" for name in path) <= max_skips
-            if path not in known and (few or not any(len(n) > 1 for n in offered.values())):
-                break
-        else:
-            break  # a space as small as this is known by now
-        for edge, name in zip(offered, path, strict=True):
-            net.restrict(edge, [name])
-        known[path] = search.counted_accuracy()
-    best_path = max(known, key=lambda p: known[p])
-    for edge, names in net.candidates.items():
-        net.restrict(edge, names)
-    return dict(zip(offered, best_path, strict=True)), known[best_path]
 
 
 def random_cells(

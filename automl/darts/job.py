@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from automl.checkpoints import Store
-from automl.darts.derive import Perturbation, argmax, evolution, random_cells
+from automl.darts.derive import Perturbation, argmax, random_cells
+from automl.darts.paths import best_path
 from automl.darts.search import Epoch, Objective, Search, Settings
 from automl.darts.supernet import Supernet
 from automl.errors import RecipeError
@@ -216,10 +217,13 @@ class _Run:
         if job.selection == "perturbation":
             assert self._deciding is not None
             chosen = self._deciding.chosen
-        elif job.selection == "evolution":
+        elif job.selection == "paths":
             self._scores["before"] = search.counted_accuracy()
-            chosen, self._scores["after"] = evolution(
-                search, evaluations=job.number("evaluations", 1), max_skips=max_skips
+            chosen, self._scores["after"] = best_path(
+                search,
+                evaluations=job.number("evaluations", 1),
+                sampler=str(job.hyper["sampler"]),
+                max_skips=max_skips,
             )
         else:
             self._scores["before"] = search.counted_accuracy()

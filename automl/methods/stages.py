@@ -370,7 +370,7 @@ class SupernetMethod(Method):
     loop. weights(alpha [n]) -> [n] mixes the candidates of an edge. `noisy` takes its place while
     training, in the weights' steps alone where `shakes` says so, with draws that are an edge's own
     in each update. penalty(alphas, hyper), 0-dim, is added to the alphas' loss. `selection` reads
-    the architecture: "argmax", "perturbation" or "evolution"; "random" trains no supernet at all.
+    the architecture: "argmax", "perturbation" or "paths"; "random" trains no supernet at all.
     """
 
     weights: Callable[[Tensor], Tensor] = _softmax

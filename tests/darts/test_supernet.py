@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from automl.darts.bilevel import second_order
 from automl.darts.collapse import collapsed_at, sharpness
 from automl.darts.derive import argmax, perturbation
+from automl.darts.paths import best_path
 from automl.darts.recalibrate import accuracy, recalibrate
 from automl.darts.search import Search, Settings
 from automl.darts.supernet import Supernet
@@ -171,6 +172,19 @@ def test_perturbation_decides_every_edge_within_the_skips_allowed() -> None:
     assert "none" not in chosen.values()
     assert sum(name == "skip" for name in chosen.values()) <= 1
     assert all(search.net.open_names(edge) == (name,) for edge, name in chosen.items())
+
+
+@pytest.mark.parametrize("sampler", ["regularized_evolution", "tpe", "random"])
+def test_paths_are_asked_of_a_sampler_of_recipes(sampler: str) -> None:
+    search = Search(supernet(("none", "skip", "conv1")), *digits(), Settings())
+    chosen, score = best_path(search, evaluations=6, sampler=sampler, max_skips=3)
+    assert set(chosen.values()) <= {"skip", "conv1"}
+    assert sum(name == "skip" for name in chosen.values()) <= 3
+    assert search.passes == pytest.approx(6 * 128 / 3)  # forward only
+    for edge, name in chosen.items():
+        assert search.net.open_names(edge) == ("none", "skip", "conv1")
+        search.net.restrict(edge, [name])
+    assert search.supernet_accuracy() == score
 
 
 def test_sharpness_is_the_largest_eigenvalue() -> None:

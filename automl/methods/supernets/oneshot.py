@@ -1,12 +1,11 @@
 """One-shot: a supernet trained path by path, then a search over its paths.
 
     each update: one candidate an edge, drawn uniformly; SGD on that path's weights
-    then evolution over paths: `evaluations` in all, the first half drawn at random; each later one
-    is a mutation of one of the best ten, an edge mutating with probability 0.2; judged by accuracy
-    with the supernet's weights and batch norm measured anew
+    then `evaluations` paths are asked of `sampler`, one of those that search recipes; judged by
+    accuracy with the supernet's weights and batch norm measured anew
 
 No alphas, so nothing that skips could win early; the price is that inherited weights rank paths
-only roughly. The paper evolves with crossover besides. At most `max_skips` skips.
+only roughly. The paper's own search is a genetic algorithm. At most `max_skips` skips.
 
 `epochs` are walks through the half of the training set that the weights learn on.
 Source: Guo et al. 2020, arXiv:1904.00420.
@@ -19,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from automl.methods.stages import Draws, SupernetMethod
-from automl.space.ranges import Int
+from automl.space.ranges import Choice, Int
 
 
 def oneshot_path(
@@ -33,13 +32,17 @@ def oneshot_path(
 METHOD = SupernetMethod(
     ranges={
         "epochs": Int(1, 400, log=True, default=40),
+        "sampler": Choice(
+            ["regularized_evolution", "tpe", "gp", "cma_es_margin", "random"],
+            default="regularized_evolution",
+        ),
         "evaluations": Int(1, 5000, log=True, default=200),
         "max_skips": Int(0, 1000, default=2),
     },
     noisy=oneshot_path,
     single=True,
     learns=False,
-    selection="evolution",
+    selection="paths",
     when="several architectures of one supernet are wanted, or alphas mislead",
     source="arXiv:1904.00420",
 )
