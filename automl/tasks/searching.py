@@ -23,6 +23,7 @@ from automl.space.ranges import Choice, Value
 from automl.space.tree import Dimension, Space
 
 BATCH = 64  # of the supernet's updates
+WATCHED, WATCH_PASSES = 128, 6.0  # samples for the sharpness; a gradient, and five products of it
 _JOINT = "|"
 
 
@@ -151,6 +152,9 @@ class SupernetJob:
         an_update = 5.0 if self.number("order", 1) == 2 else 2.0 if self.method.learns else 1.0
         epoch = samples / 2 * width
         total = self.number("epochs", 1) * epoch * (an_update + 2 / 3)
+        if self.hyper.get("watch"):
+            seen = min(WATCHED, samples / 2)
+            total += self.number("epochs", 1) * seen * width * WATCH_PASSES
         if self.selection == "perturbation":  # while one edge after the other is decided
             total += sum(counts) * epoch * 2 / 3 / 2
             total += len(counts) * self.number("fine_tune", 0) * epoch / 2

@@ -7,7 +7,7 @@ distance between candidates grows only where the data insist. The published slop
 epochs. The strongest alpha is kept (`max_skips` skips at most).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Ye et al. 2022, arXiv:2203.01665; `Sunshine-Ye/Beta-DARTS`.
 """
 

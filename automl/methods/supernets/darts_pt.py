@@ -7,7 +7,7 @@ Alpha says which candidate the mixture leans on while it trains, not which is ne
 skips and no watch, as published; `max_skips` can set one.
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Wang et al. 2021, arXiv:2108.04392; `ruocwang/darts-pt`, projection.py.
 """
 

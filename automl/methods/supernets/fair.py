@@ -8,7 +8,7 @@ unfair advantage away, and the zero-one loss drives them to a decision. The pape
 above 0.85; an edge of ours holds one operation, the one whose gate is widest (`max_skips` at most).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Chu et al. 2020, arXiv:1911.12126; zero_one 10 is not checked against its program.
 """
 

@@ -8,7 +8,7 @@ An update computes one candidate an edge: a search costs little more than traini
 The strongest alpha is kept (`max_skips` skips at most).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Dong and Yang 2019, arXiv:1910.04465; the taus are not checked against its program.
 """
 

@@ -10,7 +10,7 @@ after a skip, here the skip is dropped whole. Weights begin anew in each stage, 
 kept go on. `skip_dropout` 0 leaves it out.
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Chen et al. 2019, arXiv:1904.12760; stages and rates not checked against its program.
 """
 

@@ -9,7 +9,7 @@ Here every edge stays, so beta weighs the mixture only. The strongest alpha is k
 skips at most).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Xu et al. 2020, arXiv:1907.05737; K and warm-up (15 of 50) not checked against its program.
 """
 

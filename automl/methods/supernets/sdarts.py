@@ -9,7 +9,7 @@ the alphas stays flat. The adversarial variant is not here. The strongest alpha 
 (`max_skips` skips at most).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
-Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.025 to 0.001.
+Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
 Source: Chen and Hsieh 2020, arXiv:2002.05283; `xiangning-chen/SmoothDARTS`.
 """
 
