@@ -19,7 +19,8 @@ class HighwayReLUOperation(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         gate, value = self.both(s).chunk(2, -1)
-        return s + gate.sigmoid() * (value.relu() - s)
+        out: Tensor = s + gate.sigmoid() * (value.relu() - s)
+        return out
 
 
 def highway_relu_operation(width: int, *, affine: bool = True) -> nn.Module:

@@ -19,7 +19,8 @@ class HighwaySigmoidOperation(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         gate, value = self.both(s).chunk(2, -1)
-        return s + gate.sigmoid() * (value.sigmoid() - s)
+        out: Tensor = s + gate.sigmoid() * (value.sigmoid() - s)
+        return out
 
 
 def highway_sigmoid_operation(width: int, *, affine: bool = True) -> nn.Module:

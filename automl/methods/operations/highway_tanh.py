@@ -19,7 +19,8 @@ class HighwayTanhOperation(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         gate, value = self.both(s).chunk(2, -1)
-        return s + gate.sigmoid() * (value.tanh() - s)
+        out: Tensor = s + gate.sigmoid() * (value.tanh() - s)
+        return out
 
 
 def highway_tanh_operation(width: int, *, affine: bool = True) -> nn.Module:
