@@ -34,7 +34,7 @@ def test_a_killed_supernet_derives_the_cell_of_an_unbroken_one(tmp_path: Path) -
     try:
         driver = stage.drive(command)
         store = Store(tmp_path / "runs" / "s" / "checkpoints")
-        until("the supernet's first checkpoint", lambda: store.steps(1), seconds=120)
+        until("the supernet's first checkpoint", lambda: store.steps(1), seconds=600)
         killed = training(tree(stage.workers[0].pid))
         send(signal.SIGKILL, killed)
         assert killed and store.meta(1, store.steps(1)[-1])["report"] is None  # in its midst
@@ -43,7 +43,7 @@ def test_a_killed_supernet_derives_the_cell_of_an_unbroken_one(tmp_path: Path) -
             supernet = saved_state("s", runs=tmp_path / "runs").supernet()
             return supernet is not None and supernet.status == Status.DONE
 
-        until("the supernet", ended, seconds=240)
+        until("the supernet", ended, seconds=600)
         driver.kill()
         driver.wait()
     finally:
