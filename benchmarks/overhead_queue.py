@@ -5,11 +5,13 @@
 
 One run, one after the other on the same machine: our driver and Celery workers on a Redis server
 of their own, Optuna's JournalStorage on Redis in two processes, and Ray Tune with reused actors,
-each with ten parameters, the random sampler and one report a trial. Trials per second and CPU
-milliseconds per trial (all processes, the server included) between a quarter of the trials and all
-of them, so that start-up does not count. Ray is optional: PYTHON is an interpreter that has it,
-such as one of a virtual environment with `pip install "ray[tune]" psutil`. With --parts our study
-is told part by part, from its beginning: whether the cost of a trial grows with their number.
+each with ten parameters, the random sampler and one report a trial. Our driver keeps --ahead
+segments out for each worker, as `automl tune --workers` would, so that none waits for its next.
+Trials per second and CPU milliseconds per trial (all processes, the server included) between a
+quarter of the trials and all of them, so that start-up does not count. Ray is optional: PYTHON is
+an interpreter that has it, such as one of a virtual environment with `pip install "ray[tune]"
+psutil`. With --parts our study is told part by part, from its beginning: whether the cost of a
+trial grows with their number.
 """
 
 from __future__ import annotations
@@ -69,9 +71,11 @@ def mark(*pids: int) -> Mark:
     return Mark(time.perf_counter(), cpu)
 
 
-def celery(trials: int, workers: int, folder: Path, *, parts: int = 1) -> list[Cost]:
+def celery(trials: int, workers: int, folder: Path, *, ahead: int, parts: int = 1) -> list[Cost]:
     """Costs of the parts of a study; with one, of all but its first quarter."""
-    (folder / "noop.py").write_text(TASK)
+    task = folder / "task" / "noop.py"  # alone in its folder: that travels to the workers
+    task.parent.mkdir(exist_ok=True)
+    task.write_text(TASK)
     place = folder / f"queue{workers}-{time.time()}"
     server = Server(place / "redis")
     command = [
@@ -94,8 +98,8 @@ def celery(trials: int, workers: int, folder: Path, *, parts: int = 1) -> list[C
         while len(living(server.url)) < workers:
             time.sleep(0.2)
         options = TuneOptions(
-            TaskSpec(str(folder / "noop.py")), (f"{trials}trials",), "random", seeds=1,
-            name="queue", workers=2 * workers, runs=place / "runs", broker=server.url,
+            TaskSpec(str(task)), (f"{trials}trials",), "random", seeds=1,
+            name="queue", workers=ahead * workers, runs=place / "runs", broker=server.url,
         )  # fmt: skip
         prepared = prepare(options)
         run(prepared, listen=listen)
@@ -200,6 +204,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--trials", type=int, nargs="+", default=[400])
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the median is shown, too")
+    parser.add_argument("--ahead", type=int, default=8, help="segments out for each worker")
     parser.add_argument("--parts", type=int, default=1, help="that our study is told in")
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has Ray Tune")
     parser.add_argument("--ray-trials", type=int, default=400)
@@ -220,7 +225,7 @@ def main() -> None:
         for _ in range(args.repeat):
             for trials in args.trials:
                 for workers in args.workers:
-                    costs = celery(trials, workers, folder, parts=args.parts)
+                    costs = celery(trials, workers, folder, ahead=args.ahead, parts=args.parts)
                     for n, cost in enumerate(costs, 1):
                         part = f", part {n}" if len(costs) > 1 else ""
                         show(f"automl, {workers} Celery workers, {trials} trials{part}", cost)
