@@ -6,6 +6,8 @@ from typing import Any
 
 from automl.recipe import Recipe
 from automl.records import Report, Segment, Status
+from automl.reports.line_plot import line
+from automl.reports.tables import trial_lines, trials_rows
 from automl.search.strategy import Strategy, make_strategy
 from automl.study.controller import _next, _retell
 from automl.study.finals import changes, next_trials
@@ -148,3 +150,13 @@ def test_the_verdict_trains_the_schedule_and_what_it_is_without_changes() -> Non
     for recipe in rest:
         names = {n for _, values in recipe.changes for n in values}
         assert names <= set(recipe.point)
+    # What people read: the line of descent as a picture, in words and in trials.csv.
+    desk.write({"kind": "verdict", "verdict": judge(state).to_json()})
+    picture = line(state)
+    assert "sgd lr" in picture
+    words = "\n".join(trial_lines(state, best.number))
+    at, parent = best.start, best.parent
+    assert parent is not None
+    assert f"from step {at} on as a copy of trial {parent[0]}" in words
+    (row,) = (r for r in trials_rows(state) if r["trial"] == best.number)
+    assert str(row["line"]).startswith(f"{parent[0]}@{at}; ")
