@@ -371,8 +371,8 @@ def change(
         at: Any = getattr(trainer, key + ("es" if key == "batch" else "s") if number else key)
         stage = at[int(number)] if number else at
         stage.values = {**stage.values, **numbers}
-        for name, value in numbers.items():
-            stage.hyper[name].fill_(value)
+        for name in numbers.keys() & stage.hyper.keys():  # a schedule reads its values as they are
+            stage.hyper[name].fill_(numbers[name])
     if model is None:
         return
     model = model.to(trainer.device)

@@ -110,12 +110,12 @@ def test_every_method_runs_in_a_script_of_its_own(card: TaskCard, tmp_path: Path
 def test_a_rich_recipe_learns_digits(card: TaskCard, tmp_path: Path) -> None:
     rich = {"optimizer": "muon", "batch": "flip_crop+mixup", "batch.flip_crop.flip": 0.0,
             "averaging": "ema", "gradient": "sam", "schedule": "wsd", "transform": "clip_norm",
-            "optimizer.muon.lr": 2e-2, "batch.mixup.alpha": 0.2,
+            "optimizer.muon.lr": 2e-2, "batch.mixup.alpha": 0.2, "schedule.wsd.cooldown": 0.2,
             "architecture.mlp.dropout": 0.1,
             "architecture.mlp.norm": "batch", "batch_size": 32}  # fmt: skip
     changes: Changes = (
         (30, {"optimizer.muon.lr": 1e-2, "batch.mixup.alpha": 0.1}),
-        (40, {"architecture.mlp.dropout": 0.05}),
+        (40, {"architecture.mlp.dropout": 0.05, "schedule.wsd.cooldown": 0.25}),
     )
     text = script(card, rich, updates=150, changes=changes)
     assert '60: {"optimizer": {"lr": 0.01}, "batch.1": {"alpha": 0.1}},' in text
