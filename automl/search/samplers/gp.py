@@ -26,6 +26,7 @@ import numpy as np
 from automl.search.columns import Columns
 from automl.search.gaussian_process import Process, condition, fit, log_improvement
 from automl.search.paired import Suggestion
+from automl.search.standings import Standings
 from automl.space.ranges import Value
 from automl.space.tree import Point, Space
 
@@ -65,6 +66,7 @@ class GpSampler:
         self._units: dict[int, np.ndarray] = {}
         self._rows: dict[int, np.ndarray] = {}
         self._losses: dict[int, dict[float, float]] = {}  # trial -> share -> loss
+        self._standings = Standings()
         self._worthless = 0  # proposals in a row of which next to nothing was expected
         self._theta: np.ndarray | None = None
         self._fitted = 0  # observations at the last fit
@@ -99,6 +101,7 @@ class GpSampler:
         known = self._losses.setdefault(trial, {})
         known.update((share, seen[share]) for share in self._rungs if share in seen)
         known[max(seen)] = loss
+        self._standings.put(trial, known[max(known)])
 
     def sated(self) -> bool:
         """Whether the last few proposals promised next to nothing; see `_WORTHLESS`."""
@@ -191,10 +194,11 @@ class GpSampler:
         trials = list(self._losses)
         if len(trials) <= _KEPT:
             return trials
-        ranked = sorted(trials, key=lambda t: (self._losses[t][max(self._losses[t])], t))
-        rest = sorted(ranked[_BEST:])
+        best = self._standings.best(_BEST)
+        there = set(best)
+        rest = sorted(t for t in trials if t not in there)
         picks = np.linspace(0, len(rest) - 1, _KEPT - _BEST).round().astype(int)
-        return ranked[:_BEST] + [rest[i] for i in picks.tolist()]
+        return best + [rest[i] for i in picks.tolist()]
 
 
 def places(shares: np.ndarray, low: float) -> np.ndarray:

@@ -14,12 +14,12 @@ Source: the (mu + 1) scheme of Whitley 1989 (GENITOR); Real et al. 2018, arXiv:1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from automl.search.paired import Suggestion
+from automl.search.standings import Standings
 from automl.space.ranges import Choice, Value
 from automl.space.tree import Point, Space
 
@@ -36,7 +36,7 @@ class NeighbourSampler:
         self._space = space
         self._rng = np.random.default_rng([seed, 2])
         self._points: dict[int, dict[str, Value]] = {}
-        self._losses: dict[int, float] = {}
+        self._standings = Standings()
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
 
     def suggest(self, trial: int) -> Suggestion:
@@ -56,13 +56,12 @@ class NeighbourSampler:
         self._seen.add(tuple(point.items()))
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
-        self._losses[trial] = loss
+        self._standings.put(trial, loss)
 
     def _vary(self) -> dict[str, Value]:
-        ranked = sorted((v, n) for n, v in self._losses.items() if v < math.inf)
-        if not ranked:
+        elite = [self._points[n] for n in self._standings.best(_ELITE)]
+        if not elite:
             return self._space.sample(self._rng)
-        elite = [self._points[n] for _, n in ranked[:_ELITE]]
         weights = 1 / np.arange(1, len(elite) + 1)
         parent = elite[int(self._rng.choice(len(elite), p=weights / weights.sum()))]
         free = [n for n in parent if not _single(self._space, n)]
@@ -72,10 +71,10 @@ class NeighbourSampler:
         changed[self._rng.integers(len(free))] = True
         child = dict(parent)
         for name in np.array(free, dtype=object)[changed]:
-            self._change(child, name, [self._points[n] for _, n in ranked])
+            self._change(child, name)
         return self._space.complete(child)
 
-    def _change(self, child: dict[str, Value], name: str, ranked: list[dict[str, Value]]) -> None:
+    def _change(self, child: dict[str, Value], name: str) -> None:
         range_, value = self._space[name].range, child[name]
         if not isinstance(range_, Choice):
             place = range_.encode(value) + _STEP * self._rng.standard_normal()
@@ -84,6 +83,7 @@ class NeighbourSampler:
             return
         others = [o for o in range_.options if o != value]
         child[name] = option = others[int(self._rng.integers(len(others)))]
+        ranked = (self._points[n] for n in self._standings)
         model = next((p for p in ranked if p.get(name) == option), {})
         for d in self._space:
             if any(n == name for n, _ in d.when) and d.name in model:
