@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from automl.executors.simulated import Simulated
+from automl.executors.simulated import Measure, Simulated
 from automl.recipe import Recipe
 from automl.records import Pack, Report, Segment
 from automl.search.strategy import Failure, Strategy
@@ -57,7 +57,9 @@ def told(report: Report) -> dict[int, float]:
     return {step: metrics["val/accuracy"] for step, metrics in report.curve}
 
 
-def search(strategy: Strategy, *, fulls: float, workers: int = 1) -> tuple[list[Segment], float]:
+def search(
+    strategy: Strategy, *, fulls: float, workers: int = 1, measure: Measure = measure
+) -> tuple[list[Segment], float]:
     """Drive a strategy until trainings worth `fulls` full ones are paid; segments, and seconds."""
     executor = Simulated(measure, workers=workers, eval_steps=10)
     segments: dict[int, Segment] = {}
