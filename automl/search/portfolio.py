@@ -3,6 +3,8 @@
 On recorded tasks a handful of points that did well elsewhere was worth more than any sampler
 at twenty trainings. These are written down by hand, from what the methods' papers and common
 practice recommend, and differ in what matters: optimizer, schedule, averaging, augmentation.
+`benchmarks/portfolio.py` learns another list from finished runs, which vary little but optimizers;
+in the shipped spaces it was no better (docs/search.md), so these stay.
 
 An entry names stages and hyperparameters as a recipe does. A tuple lists options, the first that
 the space has counts; what the space lacks is left out, and the default stands. An entry whose

@@ -14,7 +14,7 @@ Source: the (mu + 1) scheme of Whitley 1989 (GENITOR); Real et al. 2018, arXiv:1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class NeighbourSampler:
         self._space = space
         self._rng = np.random.default_rng([seed, 2])
         self._points: dict[int, dict[str, Value]] = {}
+        self._losses: dict[int, float] = {}
         self._standings = Standings()
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
 
@@ -56,6 +57,7 @@ class NeighbourSampler:
         self._seen.add(tuple(point.items()))
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+        self._losses[trial] = loss
         self._standings.put(trial, loss)
 
     def _vary(self) -> dict[str, Value]:
@@ -71,10 +73,12 @@ class NeighbourSampler:
         changed[self._rng.integers(len(free))] = True
         child = dict(parent)
         for name in np.array(free, dtype=object)[changed]:
-            self._change(child, name)
+            self._change(child, name, (self._points[n] for n in self._standings))
         return self._space.complete(child)
 
-    def _change(self, child: dict[str, Value], name: str) -> None:
+    def _change(
+        self, child: dict[str, Value], name: str, ranked: Iterable[dict[str, Value]]
+    ) -> None:
         range_, value = self._space[name].range, child[name]
         if not isinstance(range_, Choice):
             place = range_.encode(value) + _STEP * self._rng.standard_normal()
@@ -83,7 +87,6 @@ class NeighbourSampler:
             return
         others = [o for o in range_.options if o != value]
         child[name] = option = others[int(self._rng.integers(len(others)))]
-        ranked = (self._points[n] for n in self._standings)
         model = next((p for p in ranked if p.get(name) == option), {})
         for d in self._space:
             if any(n == name for n, _ in d.when) and d.name in model:

@@ -33,7 +33,7 @@ class RegularizedEvolutionSampler(NeighbourSampler):
         if free:
             ranked = sorted(alive, key=lambda t: (self._losses[t], t))
             name = free[int(self._rng.integers(len(free)))]
-            self._change(child, name, [self._points[t] for t in ranked])
+            self._change(child, name, (self._points[t] for t in ranked))
         return self._space.complete(child)
 
     def _fixed(self, name: str) -> bool:
