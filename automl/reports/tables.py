@@ -216,6 +216,8 @@ def change_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
 
 def change_words(a: Ablation) -> str:
     """A change as "optimizer adamw -> muon", or its hyperparameters when the method stayed."""
+    if not a.changed:  # of a schedule: the same values from the start to the end
+        return "values that change while training"
     head = a.changed.get(a.group)
     if head is not None:
         then, now = (_plain(short(v)) if v not in _QUIET else "none" for v in head)

@@ -7,7 +7,7 @@ from typing import Any
 from automl.recipe import Recipe
 from automl.records import Report, Segment, Status
 from automl.reports.line_plot import line
-from automl.reports.tables import trial_lines, trials_rows
+from automl.reports.tables import change_rows, trial_lines, trials_rows
 from automl.search.strategy import Strategy, make_strategy
 from automl.study.controller import _next, _retell
 from automl.study.finals import changes, next_trials
@@ -152,6 +152,8 @@ def test_the_verdict_trains_the_schedule_and_what_it_is_without_changes() -> Non
         assert names <= set(recipe.point)
     # What people read: the line of descent as a picture, in words and in trials.csv.
     desk.write({"kind": "verdict", "verdict": judge(state).to_json()})
+    words = "\n".join(name for name, _, _ in change_rows(judge(state)))
+    assert "values that change while training" in words
     picture = line(state)
     assert "sgd lr" in picture
     words = "\n".join(trial_lines(state, best.number))
