@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,12 @@ from automl.tasks.task import Split
 from automl.train.data import chunks, resident
 from automl.train.step import Program
 
+if TYPE_CHECKING:
+    from automl.train.judged_together import Together
+
 _RECALIBRATED = 1024  # training samples that batch norm is measured anew on
 _CHUNK = 512  # of them, in one forward pass
+_HELD = 1 << 23  # numbers of members' outputs that are held at once
 
 
 class Judged:
@@ -27,10 +31,16 @@ class Judged:
 
     A member that is an ensemble (`Optimizer.samples`) is judged by the mean of its networks'
     predictions: of their probabilities, where the targets are classes or tokens.
+
+    Args:
+        together: run all members' networks as one program; None: on a GPU, where each of the many
+            small operations of one network after the other would be a launch. On a CPU the batches
+            of an evaluation are large enough for one network to fill it.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, together: bool | None = None) -> None:
         self._program = program
+        self._wanted = program.device.type == "cuda" if together is None else together
 
     def __enter__(self) -> Judged:
         packed, found = self._program.packed, self._program.evaluated()
@@ -45,7 +55,13 @@ class Judged:
                     _recalibrate(module, self._program)
         for module in packed.modules:
             module.eval()
+        self._together = self._made_together() if self._wanted and len(rows) > 1 else None
         return self
+
+    def _made_together(self) -> Together:
+        from automl.train.judged_together import Together  # torch.fx: a second to import
+
+        return Together(self._program)
 
     def __exit__(
         self,
@@ -65,23 +81,52 @@ class Judged:
         self, split: Split, prefix: str, members: Sequence[int] = (0,)
     ) -> list[dict[str, float]]:
         """Metrics of these members on the split, under names such as "val/accuracy"."""
+        found: list[dict[str, float]] = []
+        fit = max(1, _HELD // max(1, len(split) * self._program.task.shape.outputs))
+        for first in range(0, len(members), fit):
+            found += self._metrics(split, prefix, members[first : first + fit])
+        return found
+
+    def _metrics(self, split: Split, prefix: str, members: Sequence[int]) -> list[dict[str, float]]:
         program, every = self._program, []
-        for k in members:
-            outputs, targets, loss = [], [], 0.0
-            for output, y in (
-                self._ensemble(k, split) if k in self._ensembles else self._one(k, split)
-            ):
-                loss += program.judged_loss(output, y).mean().item() * len(y)
-                outputs.append(output)
-                targets.append(y)
-            whole = torch.cat(outputs)
-            values = {program.task.card.metric: math.nan}
+        parts, targets = list[Tensor](), list[Tensor]()
+        loss = torch.zeros(len(members), dtype=torch.float64, device=program.device)
+        for output, y in self._outputs(split, members):
+            loss += program.judged_losses(output, y) * len(y)
+            parts.append(output)
+            targets.append(y)
+        whole = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        target = torch.cat(targets) if len(targets) > 1 else targets[0]
+        finite = torch.isfinite(whole.flatten(1)).all(dim=1).tolist()
+        for own, total, fine in zip(whole, loss.tolist(), finite, strict=True):
             # Many a metric raises at nan; a diverged trial is a value, not an error.
-            if torch.isfinite(whole).all():
-                values = program.task.evaluate(whole, torch.cat(targets))
+            values = program.task.evaluate(own, target) if fine else {}
+            values = values or {program.task.card.metric: math.nan}
             named = {f"{prefix}/{name}": float(value) for name, value in values.items()}
-            every.append({f"{prefix}/loss": loss / max(len(split), 1), **named})
+            every.append({f"{prefix}/loss": total / max(len(split), 1), **named})
         return every
+
+    def _outputs(self, split: Split, members: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs [m, n, ...] of these members and targets [n, ...], part by part."""
+        if any(k in self._ensembles for k in members):
+            each = [
+                self._ensemble(k, split) if k in self._ensembles else self._alone(k, split)
+                for k in members
+            ]
+            for found in zip(*each, strict=True):
+                yield torch.stack([output for output, _ in found]), found[0][1]
+            return
+        program, modules = self._program, self._program.packed.modules
+        for x, y in chunks(split, program.device, program.dtype):  # read once for all
+            output = None
+            if self._together is not None and 2 * len(members) > self._together.size:
+                output = self._together.outputs(x)
+            if output is not None:
+                yield _exact(output if len(members) == len(output) else output[list(members)]), y
+                continue
+            with program.precision():
+                outputs = [modules[k](x) for k in members]
+            yield torch.stack([_exact(o) for o in outputs]), y
 
     @torch.no_grad()
     def state(self, k: int) -> dict[str, Tensor]:
@@ -97,21 +142,21 @@ class Judged:
             found |= {f"members.{i}.{n}": x for n, x in packed.state(k).items()}
         return found
 
-    def _one(self, k: int, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    def _alone(self, k: int, split: Split) -> list[tuple[Tensor, Tensor]]:
         """Outputs and targets of member k's network, part by part."""
-        program = self._program
-        module = program.packed.modules[k]
+        program, module = self._program, self._program.packed.modules[k]
+        found = []
         for x, y in chunks(split, program.device, program.dtype):
             with program.precision():
-                output = module(x)
-            yield output if output.dtype == torch.float64 else output.float(), y
+                found.append((_exact(module(x)), y))
+        return found
 
     def _ensemble(self, k: int, split: Split) -> list[tuple[Tensor, Tensor]]:
         """Outputs and targets of member k's networks together."""
         values = self._program.task.shape.target == "values"
         count, found = len(self._ensembles[k]), list[tuple[Tensor, Tensor]]()
         for _ in self._each(k):
-            for i, (output, y) in enumerate(self._one(k, split)):
+            for i, (output, y) in enumerate(self._alone(k, split)):
                 part = (output if values else output.softmax(-1)) / count
                 if i == len(found):
                     found.append((torch.zeros_like(part), y))
@@ -131,6 +176,10 @@ class Judged:
         packed.w[k].copy_(before)
         for buffer, value in buffers:
             buffer.copy_(value)
+
+
+def _exact(output: Tensor) -> Tensor:
+    return output if output.dtype == torch.float64 else output.float()
 
 
 @torch.no_grad()

@@ -410,17 +410,19 @@ class Program:
         """[k, 1]: the share of the training that is over, in [0, 1)."""
         return torch.full_like(self._horizon, self.updates / self.total)
 
-    def judged_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss [b] that evaluations tell: the same for all recipes of a task, so that they compare.
+    def judged_losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean losses [m] that evaluations tell, of m members' outputs [m, b, ...].
 
-        Cross-entropy without smoothing, squared error, or the user's own loss.
+        The same for all recipes of a task, so that they compare: cross-entropy without smoothing,
+        squared error, or the user's own loss.
         """
         if self.task.loss is not None:
-            return self.task.loss(output, target, {})
+            return torch.stack([self.task.loss(o, target, {}).mean() for o in outputs])
         method = family("loss").get(_LOSSES[self.task.shape.target])
         assert isinstance(method, Loss)
-        zero = output.new_zeros(())
-        return method.value(output, target, dict.fromkeys(method.ranges, zero))
+        hyper = dict.fromkeys(method.ranges, outputs.new_zeros(()))
+        targets = target.expand(len(outputs), *target.shape).flatten(0, 1)
+        return method.value(outputs.flatten(0, 1), targets, hyper).view(len(outputs), -1).mean(1)
 
     def precision(self) -> AbstractContextManager[object]:
         """bfloat16 autocast where the recipe trains in it."""

@@ -133,7 +133,7 @@ def task_of(name: str) -> ModelTask:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> dict[str, float]:
-    return {"accuracy": (outputs.argmax(1) == targets).double().mean().item()}
+    return {"accuracy": (outputs.argmax(-1) == targets).double().mean().item()}
 
 
 def small_task(

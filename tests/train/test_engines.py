@@ -16,6 +16,9 @@ from automl.recipe import Recipe
 from automl.registry import family
 from automl.space.ranges import Value
 from automl.tasks.task import ModelTask, Split
+from automl.train.data import chunks
+from automl.train.judged_together import Together
+from automl.train.measure import Judged
 from automl.train.step import EngineName, Program
 
 from .small_problem import (
@@ -121,6 +124,13 @@ def test_traced_pack_equals_the_loop(name: str, kind: str, values: dict[str, Val
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
     assert_equal(pack, loop)
     assert math.isfinite(losses[-1].sum().item())
+    with Judged(pack, together=True) as judged, Judged(loop) as each:
+        x, _ = next(chunks(task.valid, pack.device, pack.dtype))
+        # torch vectorizes a GRU's kernel only on the way to its gradients.
+        assert (Together(pack).outputs(x) is None) == (name == "gru")
+        found, alone = (j.metrics(task.valid, "val", [0, 1, 2]) for j in (judged, each))
+    for one, own in zip(found, alone, strict=True):
+        assert one == pytest.approx(own, rel=1e-9)
 
 
 def numbers_of(point: dict[str, Value]) -> list[dict[str, Value]]:
