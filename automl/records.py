@@ -3,6 +3,7 @@
 TaskSpec    what the user asked for; a worker opens it          driver -> worker
 TaskCard    what a worker found there: metric, space, sizes      worker -> driver
 Pack        segments to train, alone or as one program           driver -> worker
+Vacancy     slots that have become free in a pack                worker -> driver
 Report      what one segment brought back                        worker -> driver
 Progress    one evaluation of a running trial, for the screen    worker -> driver
 """
@@ -209,7 +210,9 @@ class Pack:
     the worker measures packs of up to so many members first, once a structure, and its reports
     say what it found; `trainings` is how many full ones of that structure a worker can expect, for
     which compiling may pay. `engine` makes the steps of a pack. With `proxies` nothing is trained:
-    the reports hold what these proxies say of the segments' networks as they begin.
+    the reports hold what these proxies say of the segments' networks as they begin. With `refill`
+    the worker reports members as they end, and waits each time for segments to take their slots, or
+    for word that there are none.
     """
 
     segments: tuple[Segment, ...]
@@ -221,6 +224,7 @@ class Pack:
     proxies: tuple[str, ...] = ()
     trainings: float = 0.0
     engine: str = "traced"
+    refill: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -233,6 +237,7 @@ class Pack:
             "proxies": list(self.proxies),
             "trainings": self.trainings,
             "engine": self.engine,
+            "refill": self.refill,
         }
 
     @classmethod
@@ -246,6 +251,15 @@ class Pack:
                 "proxies": tuple(data.get("proxies", ())),
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Vacancy:
+    """Free slots of a pack whose other members train on, once somebody says who takes them."""
+
+    worker: int  # the executor's own number
+    segments: tuple[Segment, ...]  # that train on
+    places: tuple[int, ...]  # that are free
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from automl.records import Metrics, Progress, Report, Segment, Status
 from automl.registry import family
 from automl.tasks.searching import BATCH, SupernetJob
 from automl.tasks.task import ModelTask
+from automl.train.member import peak_memory_mib
 from automl.train.seeding import mix, seed_torch
-from automl.train.walk import peak_memory_mib
 
 _SAVE_SECONDS = 2.0  # of training between checkpoints
 _KEPT = (1.0, 0.6, 0.4)  # of an edge's candidates, stage by stage

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
-from automl.records import Pack, Progress, Report
+from automl.records import Pack, Progress, Report, Segment, Vacancy
 
 
 class Executor(Protocol):
@@ -29,3 +30,14 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop everything; nothing that was started is left behind."""
+
+
+@runtime_checkable
+class Refilling(Protocol):
+    """An executor whose packs take new members while they run, where `Pack.refill` asks for it."""
+
+    def vacancies(self) -> list[Vacancy]:
+        """Packs that wait to be told who takes their free slots."""
+
+    def join(self, vacancy: Vacancy, newcomers: Mapping[int, Segment]) -> None:
+        """Give free places to segments, or none: the pack trains on."""

@@ -9,11 +9,12 @@ import math
 import os
 import select
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from automl.errors import ExecutorError
 from automl.executors.warm import OPEN_SECONDS, Warm
-from automl.records import Pack, Progress, Report, TaskCard, TaskSpec
+from automl.records import Pack, Progress, Report, Segment, TaskCard, TaskSpec, Vacancy
 
 
 class Processes:
@@ -85,6 +86,16 @@ class Processes:
             ):
                 news += self._gone(worker, overdue)
         return news
+
+    def vacancies(self) -> list[Vacancy]:
+        return [
+            Vacancy(number, worker.pack.segments, worker.free)
+            for number, worker in enumerate(self._pool)
+            if worker.pack is not None and worker.free is not None
+        ]
+
+    def join(self, vacancy: Vacancy, newcomers: Mapping[int, Segment]) -> None:
+        self._pool[vacancy.worker].join(newcomers)
 
     def cancel(self, trial: int) -> None:
         for worker in self._pool:

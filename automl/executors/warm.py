@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,6 +65,8 @@ class Warm:
         self.pack: Pack | None = None
         self.card: TaskCard | None = None
         self.failure: AutomlError | None = None
+        self.free: tuple[int, ...] | None = None  # places of the pack that it asks about
+        self._given = 0  # segments of the pack, those that joined included
         self._heard = self._begun = time.monotonic()
         self._buffer = b""
         inward, self._orders = os.pipe()
@@ -89,8 +92,19 @@ class Warm:
     def train(self, pack: Pack, key: bytes | None = None) -> None:
         """Train a pack, its checkpoints sealed with this key."""
         self.pack, self._begun = pack, time.monotonic()
+        self._given = len(pack.segments)
         self._heard = self._begun
         self._order({"op": "train", "pack": pack.to_json(), "key": (key or b"").hex()})
+
+    def join(self, newcomers: Mapping[int, Segment]) -> None:
+        """Answer `free`: who takes which of these places."""
+        assert self.pack is not None
+        joined = tuple(newcomers.values())
+        self.pack = replace(self.pack, segments=(*self.pack.segments, *joined))
+        self.free, self._heard = None, time.monotonic()
+        self._given += len(joined)
+        segments = [[place, s.to_json()] for place, s in newcomers.items()]
+        self._order({"op": "join", "segments": segments})
 
     def cancel(self, trial: int) -> None:
         """Ask it to stop this trial at its next step; another's is no business of its."""
@@ -117,7 +131,7 @@ class Warm:
         silence = OPEN_SECONDS if self.card is None else stall_seconds
         if now - self._heard > silence:
             return f"no sign of life for {silence:.0f} s; killed"
-        if self.card is not None and now - self._begun > deadline_seconds * len(self.pack.segments):
+        if self.card is not None and now - self._begun > deadline_seconds * self._given:
             return f"not done after {deadline_seconds:.0f} s, the limit of a segment; killed"
         return ""
 
@@ -179,8 +193,15 @@ class Warm:
         if "progress" in message:
             return [Progress.from_json(message["progress"])]
         if "reports" in message:
-            self.pack = None
-            return [Report.from_json(r) for r in message["reports"]]
+            reports: list[Report | Progress] = [Report.from_json(r) for r in message["reports"]]
+            if "free" in message and self.pack is not None:
+                ended = {r["trial"] for r in message["reports"]}
+                left = tuple(s for s in self.pack.segments if s.trial not in ended)
+                self.pack = replace(self.pack, segments=left)
+                self.free = tuple(message["free"])
+            else:
+                self.pack = None
+            return reports
         if "card" in message:
             self.card = TaskCard.from_json(message["card"])
             self._begun = time.monotonic()

@@ -2,8 +2,10 @@
 
     driver -> worker    {"op": "open", "spec": ...}
                         {"op": "train", "pack": ..., "key": hex}  {"op": "cancel", "trial": 7}
+                        {"op": "join", "segments": [[place, segment] ...]}
     worker -> driver    {"card": ...} or {"error": [class, text]}
                         {"progress": ...}                 {"reports": [...]}
+                        {"reports": [...], "free": places}, which waits for a join
 
 Standard output and error, also of the user's code, belong to the worker's log. The end of the
 driver's pipe is the end of the driver: the worker exits at once.
@@ -20,6 +22,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 _POLL_SECONDS = 0.05  # between looks for a cancellation while training
@@ -50,7 +53,8 @@ class Line:
                 self._buffer = rest
                 order: dict[str, Any] = json.loads(head)
                 if order["op"] != "cancel":
-                    self._cancelled.clear()
+                    if order["op"] == "train":
+                        self._cancelled.clear()
                     return order
                 self._cancelled.add(order["trial"])
             else:
@@ -80,7 +84,7 @@ def serve(line: Line) -> None:
     import torch
 
     from automl.errors import AutomlError
-    from automl.records import Pack, TaskSpec
+    from automl.records import Pack, Report, Segment, TaskSpec
     from automl.tasks.opening import open_task
     from automl.train.segment import run
 
@@ -92,6 +96,11 @@ def serve(line: Line) -> None:
         line.say({"error": [type(error).__name__, str(error)]})
         return
     line.say({"card": task.card.to_json()})
+
+    def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]]:
+        line.say({"reports": [r.to_json() for r in reports], "free": list(free)})
+        return [(place, Segment.from_json(s)) for place, s in line.next_order()["segments"]]
+
     while True:
         order = line.next_order()
         reports = run(
@@ -100,6 +109,7 @@ def serve(line: Line) -> None:
             progress=lambda p: line.say({"progress": p.to_json()}),
             stop=line.cancelled,
             key=bytes.fromhex(order["key"]) or None,
+            more=more,
         )
         line.say({"reports": [r.to_json() for r in reports]})
 

@@ -35,9 +35,20 @@ class Order:
         self._size = size
         self._device = device
         self._epochs: dict[int, Tensor] = {}
+        self._plain_seeds = seeds
+        self._each: list[Order] = []  # of one member, for members at different places
 
-    def indices(self, first: int, count: int) -> Tensor:
-        """[k, count]: samples first .. first + count - 1 of the line."""
+    def indices(self, first: int | Sequence[int], count: int) -> Tensor:
+        """[k, count]: samples first .. first + count - 1 of the line; each member's own `first`."""
+        if isinstance(first, int):
+            return self._slice(first, count)
+        if all(f == first[0] for f in first):
+            return self._slice(first[0], count)
+        if not self._each:
+            self._each = [Order([seed], self._size, self._device) for seed in self._plain_seeds]
+        return torch.cat([own._slice(f, count) for own, f in zip(self._each, first, strict=True)])
+
+    def _slice(self, first: int, count: int) -> Tensor:
         epoch, offset = divmod(first, self._size)
         if offset + count <= self._size:
             return self._epoch(epoch)[:, offset : offset + count]
@@ -59,7 +70,7 @@ class Order:
 class Feed:
     """Training batches of k members: x [k, b, ...], y [k, b, ...] on the device.
 
-    `batch(u)` is called with rising u once `begin` has said which are to come.
+    `batch` is called with rising updates once `begin` has said which are to come.
     """
 
     def __init__(
@@ -82,11 +93,12 @@ class Feed:
         self._loaded: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._ranks: dict[Callable[[Tensor, Tensor], Tensor], Tensor] = {}
 
-    def begin(self, updates: range) -> None:
-        """Prepare for the updates to come."""
+    def begin(self, updates: range | Sequence[range]) -> None:
+        """Prepare for the updates to come: the same for all, or as many of each member's own."""
         if self._split.dataset is None:
             return
-        wanted = [(u, k) for u in updates for k in range(len(self._seeds))]
+        each = [updates] * len(self._seeds) if isinstance(updates, range) else updates
+        wanted = [(u, k) for turn in zip(*each, strict=True) for k, u in enumerate(turn)]
         loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
             _Keyed(self._split.dataset),
             batch_size=None,
@@ -103,8 +115,10 @@ class Feed:
             self._ranks[score] = score(*self._tensors).argsort(stable=True)
         return self._ranks[score]
 
-    def batch(self, update: int, choose: Callable[[Tensor], Tensor] = lambda x: x) -> Batch:
-        """The batch of one update.
+    def batch(
+        self, update: int | Sequence[int], choose: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> Batch:
+        """The batch of one update: of the same for all members, or of each one's own.
 
         Args:
             choose: which samples [k, b] to take for the ones drawn; of tensors only.
@@ -115,7 +129,9 @@ class Feed:
             x, y = torch.stack(xs), torch.stack(ys)
             return Batch(_placed(x, self._device, self._dtype), _placed(y, self._device, None))
         x, y = self._tensors
-        index = choose(self._order.indices(update * self._size, self._size))
+        size = self._size
+        first = update * size if isinstance(update, int) else [u * size for u in update]
+        index = choose(self._order.indices(first, size))
         flat = index.reshape(-1)
         return Batch(
             x.index_select(0, flat).view(*index.shape, *x.shape[1:]),

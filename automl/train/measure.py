@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -33,26 +33,34 @@ class Judged:
     predictions: of their probabilities, where the targets are classes or tokens.
 
     Args:
+        members: those that will be judged; None: all.
         together: run all members' networks as one program; None: on a GPU, where each of the many
             small operations of one network after the other would be a launch. On a CPU the batches
             of an evaluation are large enough for one network to fill it.
     """
 
-    def __init__(self, program: Program, *, together: bool | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        members: Collection[int] | None = None,
+        *,
+        together: bool | None = None,
+    ) -> None:
         self._program = program
+        self._members = range(len(program.recipes)) if members is None else members
         self._wanted = program.device.type == "cuda" if together is None else together
 
     def __enter__(self) -> Judged:
         packed, found = self._program.packed, self._program.evaluated()
         self._w = packed.w.clone()
         self._buffers = [b.clone() for b in packed.buffers]
-        rows = range(len(packed.modules))
+        rows = self._members
         self._ensembles = {k: x for k in rows if (x := self._program.samples(k)) is not None}
         if found is not packed.w:
             packed.w.copy_(found)
-            for module, now, before in zip(packed.modules, packed.w, self._w, strict=True):
-                if not torch.equal(now, before):
-                    _recalibrate(module, self._program)
+            for k in rows:
+                if not torch.equal(packed.w[k], self._w[k]):
+                    _recalibrate(packed.modules[k], self._program)
         for module in packed.modules:
             module.eval()
         self._together = self._made_together() if self._wanted and len(rows) > 1 else None

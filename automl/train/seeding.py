@@ -85,9 +85,10 @@ class KeyedDraws:
         self._device = torch.device(device)
         self._indices: dict[int, Tensor] = {}
 
-    def at(self, step: int) -> KeyedDraws:
-        """Begin the draws of one step."""
-        for stream in self._streams:
+    def at(self, steps: int | Sequence[int]) -> KeyedDraws:
+        """Begin the draws of one step: of the same for all members, or of each one's own."""
+        each = [steps] * len(self._streams) if isinstance(steps, int) else steps
+        for stream, step in zip(self._streams, each, strict=True):
             stream.key, stream.site = _scramble(stream.base ^ step), 0
         return self
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,10 +19,14 @@ from automl.records import Pack, Packing, Report, Segment, Status
 from automl.tasks.task import LoopTask, ModelTask, Task
 from automl.train.declining import worded
 from automl.train.failures import failure_of
+from automl.train.member import Group, Member
 from automl.train.own_loop import run_loop
-from automl.train.walk import Group, Member, Stop, Tell, Walk
+from automl.train.walk import Stop, Tell, Walk
 
-__all__ = ["Stop", "run"]
+__all__ = ["Newcomers", "Stop", "run"]
+
+Newcomers = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[int, Segment]]]
+"""Reports of members that have ended, and free places, to those that take places."""
 
 
 def run(
@@ -32,8 +36,12 @@ def run(
     progress: Tell = lambda p: None,
     stop: Stop = tuple,
     key: bytes | None = None,
+    more: Newcomers = lambda reports, free: (),
 ) -> list[Report]:
     """Train the segments of a pack, each to one Report; `key` seals their checkpoints.
+
+    Where the pack is to be refilled, `more` is given reports as members end, and says who takes
+    which of the free places; only what it was not given comes back.
 
     Never raises for what a recipe or the user's code does. Members that cannot walk together
     (another structure, another step to go on from) are trained one group after the other; a
@@ -63,11 +71,18 @@ def run(
         return reports
     packing = _probed(pack, task)
     groups = _groups(pack, store)
+    walks = len(groups)
+
+    def taking(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[Member, int]]:
+        return [(_member(s, store), place) for place, s in more(reports, free)]
+
     while groups:
         group = groups.pop(0)
+        refilled = pack.refill and group.size == pack.size > 1 and walks == 1
         walk = Walk(
-            group, task, store, progress=progress, stop=stop, test=pack.test, engine=pack.engine
-        )
+            group, task, store, progress=progress, stop=stop, test=pack.test, engine=pack.engine,
+            more=taking if refilled else None,
+        )  # fmt: skip
         try:
             walk.walk()
         except (Exception, SystemExit) as error:
@@ -78,6 +93,7 @@ def run(
                 for part in rest.apart(halves=halves):
                     again = [_member(m.segment, store) for m in part.members]
                     groups.append(Group(again, part.size, part.places))
+                walks += len(groups)
                 if group.size > 1 and not halves:
                     packing = Packing(1, 1.0, worded(error))
             else:
@@ -104,9 +120,7 @@ def _groups(pack: Pack, store: Store) -> list[Group]:
     places = pack.places or tuple(range(len(pack.segments)))
     for segment, place in zip(pack.segments, places, strict=True):
         member = _member(segment, store)
-        recipe = segment.recipe
-        key = (member.at, segment.stop, recipe.steps, recipe.structure)
-        groups.setdefault(key, []).append((member, place))
+        groups.setdefault(segment.recipe.structure, []).append((member, place))
     return [
         Group([m for m, _ in group], pack.size, tuple(p for _, p in group))
         for group in groups.values()

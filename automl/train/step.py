@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl.errors import RecipeError, TaskError
 from automl.methods.stages import (
@@ -66,7 +67,6 @@ class Program:
     ) -> None:
         self.task = task
         self._wanted = engine
-        self.recipes = list(recipes)
         self.device = torch.device(task.card.device)
         cuda = self.device.type == "cuda"
         precision = str(recipes[0].point.get("precision", "bfloat16" if cuda else "float32"))
@@ -78,12 +78,19 @@ class Program:
         self._accumulate = int(str(recipes[0].point.get("accumulate", 1)))
         if self._accumulate < 1:
             raise RecipeError(f"accumulate {self._accumulate}: a batch has at least one part")
-        self.total = max(1, self.updates_at(recipes[0].steps))
-        self.updates = 0
-        modules = []
-        for recipe in recipes:
-            seed_torch(mix(recipe.seed, "initial weights"), self.device)
-            modules.append(task.build(recipe))
+        self._checked = False
+        self._assemble(recipes, [self._built(recipe) for recipe in recipes])
+
+    def _built(self, recipe: Recipe) -> nn.Module:
+        seed_torch(mix(recipe.seed, "initial weights"), self.device)
+        return self.task.build(recipe)
+
+    def _assemble(self, recipes: Sequence[Recipe], modules: Sequence[nn.Module]) -> None:
+        """Make the program of these members, each at the beginning of its training."""
+        task, k = self.task, len(recipes)
+        self.recipes = list(recipes)
+        self.totals = [max(1, self.updates_at(r.steps)) for r in recipes]  # updates, each member
+        self.clock = [0] * k  # updates made, each member: those that joined later are behind
         self.packed = Packed(modules, device=self.device, dtype=self.dtype)
         self._scales = scales_of(task, recipes, self.packed.layout, self.packed.w)
         self._batches = self._lanes("batch")
@@ -98,20 +105,29 @@ class Program:
         self._averaging = self._lanes("averaging")
         self._check_kinds()
         self._seat()
-        k = len(self.recipes)
         self._t = torch.zeros(k, 1, dtype=self.dtype, device=self.device)
-        self._horizon = torch.full_like(self._t, self.total)
-        self.losses = torch.zeros(k, dtype=torch.float64, device=self.device)  # sum since `counted`
-        self.counted = 0
+        self._horizon = self._t.new_tensor(self.totals).unsqueeze(1)
+        # Sums of as many losses as `counted` says, each member.
+        self.losses = torch.zeros(k, dtype=torch.float64, device=self.device)
+        self.counted = [0] * k
         # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
         self.looked = torch.zeros(k, dtype=torch.float64)
-        self._checked = False
         self._taught: Tensor | None = None  # the teacher's outputs for the batch at hand
 
     @property
     def part_size(self) -> int:
         """Samples of one forward pass: a batch, or the larger parts that it is accumulated from."""
         return -(-self.batch_size // self._accumulate)
+
+    @property
+    def updates(self) -> int:
+        """Updates that the first member has made; all of them, unless one has joined later."""
+        return self.clock[0]
+
+    @property
+    def total(self) -> int:
+        """Updates of the first member's whole training."""
+        return self.totals[0]
 
     def passes(self, k: int) -> float:
         """Forward-backward passes of one update of member k, without what `looked` counts."""
@@ -167,7 +183,7 @@ class Program:
                 "this loss needs a teacher: --set teacher=runs/NAME/best.toml, or a `teacher` in "
                 "the task file"
             )
-        self._timetable = Timetable(self._schedules, self._optimizers, len(seeds), self.total)
+        self._timetable = Timetable(self._schedules, self._optimizers, self.totals)
         self._engine: LoopEngine | TracedEngine
         if self._wanted != "loop" and len(seeds) > 1:
             self._engine = self._traced_engine()
@@ -184,10 +200,10 @@ class Program:
     # One update -----------------------------------------------------------------------------
 
     def begin(self, until: int) -> None:
-        """Prepare for the updates up to `until`: the schedule's table, the data's readers."""
-        updates = range(self.updates, until)
-        self._feed.begin(updates)
-        self._timetable.begin(updates, self.packed.w)
+        """Prepare for the updates up to the first member's `until`: the data's readers."""
+        count = max(0, until - self.clock[0])
+        self._feed.begin([range(u, u + count) for u in self.clock])
+        self._timetable.forget()
 
     def _traced_engine(self) -> TracedEngine:
         from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
@@ -199,16 +215,17 @@ class Program:
     @torch.no_grad()
     def step(self) -> Tensor:
         """Make one update of every member; their training losses [k]."""
-        update, w, t, layout = self.updates, self.packed.w, self._t, self.packed.layout
-        draws = self._draws.at(update)
-        batch = self._prepared(self._feed.batch(update, self._curriculum), draws)
+        w, t, layout = self.packed.w, self._t, self.packed.layout
+        draws = self._draws.at(self.clock)
+        batch = self._prepared(self._feed.batch(self.clock, self._curriculum), draws)
+        self._timetable.turn(self.clock, w)
         self._taught = self._lesson(batch)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
             return self._forward_backward(batch, statistics)
 
-        factor = self._timetable.factor(update)
+        factor = self._timetable.factor()
         (s,) = self._gradients[0].stages
         hyper = s.hyper | {"factor": factor}
         gradient, share = cast(Gradient, s.method), self.batch_size / self.task.card.batch_size
@@ -222,7 +239,7 @@ class Program:
         self._scales.enter(w, g)
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
-            own_draws, rate = draws.part(lane.rows), self._timetable.rate(update)
+            own_draws, rate = draws.part(lane.rows), self._timetable.rate()
             scheduled = {"factor": lane.take(factor), "lr": lane.take(rate)}
             for s in lane.stages:
                 apply = cast(Transform, s.method).apply
@@ -231,7 +248,7 @@ class Program:
             lane.put(w, own_w)  # decay
         for i, lane in enumerate(self._optimizers):
             (s,), own_w = lane.stages, lane.take(w)
-            hyper = s.hyper | self._timetable.given(i, update)
+            hyper = s.hyper | self._timetable.given(i)
             optimizer = cast(Optimizer, s.method)
             if optimizer.draw is not None:
                 hyper |= optimizer.draw(layout, draws.part(lane.rows))
@@ -247,15 +264,15 @@ class Program:
             for s in lane.stages:
                 cast(Averaging, s.method).update(own_w, s.state, s.hyper, own_t, horizon)
             lane.put(w, own_w)  # lookahead
-        self.updates += 1
+        self.clock = [u + 1 for u in self.clock]
         self.losses += loss
-        self.counted += 1
+        self.counted = [n + 1 for n in self.counted]
         return loss
 
     def _looks(self, lane: Lane, batch: Batch, draws: KeyedDraws) -> BatchLooks:
         """More looks at the step's batch, for the lane's optimizer."""
         hyper = {n: lane.take(h) for n, h in self._loss_numbers().items()}
-        keys = [mix(self._forward_seeds[r], self.updates) for r in lane.rows]
+        keys = [mix(self._forward_seeds[r], self.clock[r]) for r in lane.rows]
 
         def loss(
             k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
@@ -291,7 +308,7 @@ class Program:
             batch,
             loss=loss,
             begin=lambda k, layer: seed_torch(
-                mix(self._forward_seeds[k], self.updates, layer), self.device
+                mix(self._forward_seeds[k], self.clock[k], layer), self.device
             ),
             precision=self.precision,
         )
@@ -330,7 +347,7 @@ class Program:
         before = [] if statistics else [b.clone() for b in buffers]
         first, *rest = batch.parts(self._accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
-        keys = [mix(seed, self.updates) for seed in self._forward_seeds]
+        keys = self._forward_keys()
         lessons = [None] if self._taught is None else self._taught.split(first.x.shape[1], dim=1)
         loss, g = self._engine(
             Pass(first, self._loss_numbers(lessons[0]), keys, self._mean_loss, self.precision)
@@ -339,7 +356,7 @@ class Program:
             share = first.x.shape[1] / batch.x.shape[1]
             loss, g = share * loss, share * g  # copies: the engine writes into its own again
         for i, part in enumerate(rest, start=1):
-            keys = [mix(seed, self.updates, i) for seed in self._forward_seeds]
+            keys = self._forward_keys(i)
             numbers = self._loss_numbers(lessons[min(i, len(lessons) - 1)])
             own = Pass(part, numbers, keys, self._mean_loss, self.precision)
             more, more_g = self._engine(own)
@@ -349,6 +366,10 @@ class Program:
         for buffer, value in zip(buffers if before else (), before, strict=True):
             buffer.copy_(value)
         return loss, g
+
+    def _forward_keys(self, *part: int) -> list[int]:
+        pairs = zip(self._forward_seeds, self.clock, strict=True)
+        return [mix(seed, update, *part) for seed, update in pairs]
 
     def _loss_numbers(self, lesson: Tensor | None = None) -> dict[str, Tensor]:
         """What the members' losses are given, [k] or [k, ...] each.
@@ -408,7 +429,8 @@ class Program:
 
     def _progress(self) -> Tensor:
         """[k, 1]: the share of the training that is over, in [0, 1)."""
-        return torch.full_like(self._horizon, self.updates / self.total)
+        shares = [u / n for u, n in zip(self.clock, self.totals, strict=True)]
+        return self._horizon.new_tensor(shares).unsqueeze(1)
 
     def judged_losses(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean losses [m] that evaluations tell, of m members' outputs [m, b, ...].
@@ -453,8 +475,7 @@ class Program:
 
     def lr(self) -> list[float]:
         """Learning rate of the last update, each member; nan where the optimizer has none."""
-        last = max(self.updates - 1, 0)
-        return [self._timetable.lr(k, last) for k in range(len(self.recipes))]
+        return [self._timetable.lr(k, max(u - 1, 0)) for k, u in enumerate(self.clock)]
 
     @torch.no_grad()
     def evaluated(self) -> Tensor:
@@ -516,13 +537,16 @@ class Program:
             if name not in tensors or tensors[name].shape != x.shape:
                 raise RecipeError(f"the checkpoint to go on from has another '{name}'")
             x.copy_(tensors[name])
-        self.updates, self.counted = updates, counted
-        self._t.fill_(updates)
+        self.clock[k], self.counted[k] = updates, counted
+        self._t[k] = updates
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with these members only."""
         rows = list(members)
         self.recipes = [self.recipes[k] for k in rows]
+        self.totals = [self.totals[k] for k in rows]
+        self.clock = [self.clock[k] for k in rows]
+        self.counted = [self.counted[k] for k in rows]
         self.packed.keep(rows)
         self._scales = self._scales.keep(rows)
         self._t, self._horizon, self.losses = self._t[rows], self._horizon[rows], self.losses[rows]
@@ -530,6 +554,45 @@ class Program:
         for lanes in self._all_lanes():
             lanes[:] = [kept for lane in lanes if (kept := lane.keep(rows)) is not None]
         self._seat()
+
+    def seat(self, newcomers: Mapping[int, Recipe]) -> None:
+        """Give slots to other trials, each at the beginning of its training.
+
+        What the other members hold stays as it is, bit for bit: they go on from what they would
+        go on from in another process.
+
+        Raises:
+            RecipeError, MethodError: as for the program itself; then it must not be used again.
+        """
+        self._remake(newcomers, [k for k in range(len(self.recipes)) if k not in newcomers])
+
+    def turn(self, changed: Mapping[int, Recipe]) -> None:
+        """Let members go on under other numbers, with all that they hold."""
+        models = {k: self.packed.state(k) for k in changed}
+        self._remake(changed, range(len(self.recipes)), models)
+
+    def _remake(
+        self,
+        recipes: Mapping[int, Recipe],
+        staying: Sequence[int],
+        models: Mapping[int, Mapping[str, Tensor]] = MappingProxyType({}),
+    ) -> None:
+        """Make the program anew: some with other recipes, and those that stay with what they hold.
+
+        models: state dicts of models that are built anew, for what is not trained in them.
+        """
+        kept = {k: (self.state(k), self.clock[k], self.counted[k]) for k in staying}
+        looked = self.looked[list(staying)]
+        modules = [
+            self._built(recipes[k]) if k in recipes else module
+            for k, module in enumerate(self.packed.modules)
+        ]
+        self._assemble([recipes.get(k, r) for k, r in enumerate(self.recipes)], modules)
+        for k, model in models.items():
+            self.packed.modules[k].load_state_dict(model)
+        for k, (state, updates, counted) in kept.items():
+            self.load(k, state, updates=updates, counted=counted)
+        self.looked[list(staying)] = looked
 
     def _all_lanes(self) -> list[list[Lane]]:
         return [

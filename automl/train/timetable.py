@@ -17,60 +17,77 @@ from automl.train.lanes import Lane, Stage, stages_of
 _FIRST_MOMENTUM = ("momentum", "b1")  # what a schedule that moves it calls it, by optimizer
 
 
+_AHEAD = 64  # updates whose rows are made at once
+
+
 @dataclass
 class Timetable:
-    """Rows [k, 1] by update for a pack: the factor on all rates, and what optimizers are given.
+    """Rows [k, 1] for the update at hand: the factor on all rates, and what optimizers are given.
 
-    A schedule multiplies its member's "lr"; one that moves the momentum too replaces it.
+    A schedule multiplies its member's "lr"; one that moves the momentum too replaces it. Each
+    member stands at its own update of its own training.
     """
 
     schedules: Sequence[Lane]
     optimizers: Sequence[Lane]
-    size: int
-    total: int  # updates of the whole training
-    _first: int = 0
+    totals: Sequence[int]  # updates of each member's whole training
+    _turn: int = -1
     _factors: list[Tensor] = field(default_factory=list)
     _rates: list[Tensor] = field(default_factory=list)
     _given: list[dict[str, list[Tensor]]] = field(default_factory=list)
 
-    def begin(self, updates: range, like: Tensor) -> None:
-        """Make the rows of these updates, of the dtype and on the device of `like`."""
-        self._first = updates.start
-        policies = [_policy(self.schedules, k) for k in range(self.size)]
-        self._factors = _table([p.factors(updates, self.total) for p in policies], like)
+    def forget(self) -> None:
+        """Make new rows at the next turn: the members stand elsewhere."""
+        self._turn, self._factors = -1, []
+
+    def turn(self, clock: Sequence[int], like: Tensor) -> None:
+        """Go on to the update that each member makes now, which `clock` says.
+
+        Args:
+            like: of the rows' dtype and device.
+        """
+        self._turn += 1
+        if self._turn >= len(self._factors):
+            self._turn = 0
+            self._make([range(u, u + _AHEAD) for u in clock], like)
+
+    def _make(self, each: Sequence[range], like: Tensor) -> None:
+        policies = [_policy(self.schedules, k) for k in range(len(self.totals))]
+        factors = [p.factors(u, n) for p, u, n in zip(policies, each, self.totals, strict=True)]
+        self._factors = _table(factors, like)
         self._given = []
         self._rates = [f.clone() for f in self._factors]
         for lane in self.optimizers:
-            (stage,), own = lane.stages, [policies[k] for k in lane.rows]
+            (stage,) = lane.stages
             tables = {"factor": [lane.take(f) for f in self._factors]}
             if "lr" in stage.hyper:
                 rates = [
-                    [lr * f for f in p.factors(updates, self.total)]
-                    for p, lr in zip(own, _values(stage, "lr"), strict=True)
+                    [lr * f for f in factors[k]]
+                    for k, lr in zip(lane.rows, _values(stage, "lr"), strict=True)
                 ]
                 tables["lr"] = _table(rates, like)
                 for whole, own_rates in zip(self._rates, tables["lr"], strict=True):
                     whole[lane.rows] = own_rates
             momentum = next((n for n in _FIRST_MOMENTUM if n in stage.hyper), None)
-            if momentum is not None and any(p.schedule.momentum for p in own):
+            if momentum is not None and any(policies[k].schedule.momentum for k in lane.rows):
                 moved = [
-                    p.momenta(updates, self.total, value)
-                    for p, value in zip(own, _values(stage, momentum), strict=True)
+                    policies[k].momenta(each[k], self.totals[k], value)
+                    for k, value in zip(lane.rows, _values(stage, momentum), strict=True)
                 ]
                 tables[momentum] = _table(moved, like)
             self._given.append(tables)
 
-    def factor(self, update: int) -> Tensor:
+    def factor(self) -> Tensor:
         """[k, 1]: each member's factor on its rates."""
-        return self._factors[update - self._first]
+        return self._factors[self._turn]
 
-    def rate(self, update: int) -> Tensor:
+    def rate(self) -> Tensor:
         """[k, 1]: each member's learning rate times the factor; the factor where it has none."""
-        return self._rates[update - self._first]
+        return self._rates[self._turn]
 
-    def given(self, lane: int, update: int) -> dict[str, Tensor]:
+    def given(self, lane: int) -> dict[str, Tensor]:
         """What this update changes of the hyperparameters of an optimizers' lane, [n, 1] each."""
-        return {n: rows[update - self._first] for n, rows in self._given[lane].items()}
+        return {n: rows[self._turn] for n, rows in self._given[lane].items()}
 
     def lr(self, member: int, update: int) -> float:
         """A member's learning rate; nan where its optimizer has none."""
@@ -78,7 +95,7 @@ class Timetable:
         if "lr" not in stage.hyper:
             return math.nan
         policy = _policy(self.schedules, member)
-        (factor,) = policy.factors(range(update, update + 1), self.total)
+        (factor,) = policy.factors(range(update, update + 1), self.totals[member])
         return _values(stage, "lr")[place] * factor
 
 
@@ -95,7 +112,10 @@ class _Policy:
         return self._of(moved, updates, total) if moved else [constant] * len(updates)
 
     def _of(self, policy: Callable[..., float], updates: range, total: int) -> list[float]:
-        return [policy(u, total, **self.values) for u in updates]
+        # Beyond its end a slot stays at the last update: nobody trains in it any more.
+        known = [policy(u, total, **self.values) for u in updates if u < total]
+        last = known[-1:] or [policy(total - 1, total, **self.values)]
+        return known + last * (len(updates) - len(known))
 
 
 def _policy(schedules: Sequence[Lane], member: int) -> _Policy:

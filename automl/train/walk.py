@@ -7,20 +7,20 @@ taken up again, makes the curve that it would have made.
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from automl.checkpoints import Store
 from automl.errors import RecipeError
-from automl.records import Metrics, Progress, Report, Segment, Status
-from automl.tasks.task import ModelTask, Task
+from automl.recipe import Recipe
+from automl.records import Metrics, Progress, Report, Status
+from automl.tasks.task import ModelTask
 from automl.train.costs import costs
 from automl.train.measure import Judged
+from automl.train.member import Group, Member
 from automl.train.patience import Patience
 from automl.train.step import EngineName, Program
 
@@ -31,74 +31,18 @@ _SAVE_SECONDS = 5.0  # of training between checkpoints inside a segment, written
 _CUDA_CHECK_UPDATES = 32  # between looks at the loss on a GPU, each of which waits for it
 
 
-@dataclass
-class Member:
-    """One segment on its way: what its report will say."""
-
-    segment: Segment
-    at: int  # study steps trained
-    furthest: int | None = None  # step of its own checkpoint to go on from
-    curve: list[tuple[int, Metrics]] = field(default_factory=list)
-    seconds: float = 0.0
-    passes: float = 0.0
-    test: Metrics | None = None
-    row: int = 0  # in the program's tensors
-    patience: Patience | None = None
-    costs: Metrics | None = None  # that the task asks for, measured once a segment
-
-    def report(
-        self,
-        task: Task,
-        status: Status,
-        *,
-        message: str = "",
-        traceback: str = "",
-        packed: int = 1,
-    ) -> Report:
-        return Report(
-            trial=self.segment.trial,
-            start=self.segment.start,
-            reached=self.at,
-            status=status,
-            curve=tuple(self.curve),
-            seconds=self.seconds,
-            passes=self.passes,
-            device=task.card.device,
-            memory_mib=peak_memory_mib(task.card.device),
-            test=self.test,
-            message=message,
-            traceback=traceback,
-            packed=packed,
-        )
-
-
-@dataclass(frozen=True)
-class Group:
-    """Segments that walk together: one after the other, or as a program of `size` members."""
-
-    members: list[Member]
-    size: int = 1
-    places: tuple[int, ...] = ()  # of the members, where size > 1
-
-    def apart(self, *, halves: bool) -> list[Group]:
-        """The same segments in smaller groups, from where their checkpoints stand."""
-        if not halves or self.size < 4:
-            return [Group([m]) for m in self.members]
-        half = (self.size + 1) // 2
-        parts: dict[int, list[tuple[Member, int]]] = {}
-        for member, place in zip(self.members, self.places, strict=True):
-            parts.setdefault(place // half, []).append((member, place % half))
-        return [
-            Group([m for m, _ in part], min(half, self.size - i * half), tuple(p for _, p in part))
-            for i, part in parts.items()
-        ]
+More = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[Member, int]]]
+"""Takes the reports of members that have ended and the places that are free, and gives members
+that take some of these places."""
 
 
 class Walk:
-    """Members of one structure, trained together from where they stand to their stop.
+    """Members of one structure, each trained from where it stands to its own stop.
 
-    A pack is a program of `size` slots. Those whose segments have ended (before a crash, by
-    diverging) go on empty-handed: the program stays the same, and so does every bit of the others.
+    A pack is a program of `size` slots. Members may stand at different steps of trainings of
+    different lengths: one update of the program is one of each. Where `more` gives none that takes
+    the place of one that has ended, the slot goes on empty-handed: the program stays the same, and
+    so does every bit of the others.
     """
 
     def __init__(
@@ -111,6 +55,7 @@ class Walk:
         stop: Stop,
         test: bool,
         engine: str = "traced",
+        more: More | None = None,
     ) -> None:
         self.members = list(group.members)
         self.reports: list[Report] = []
@@ -121,9 +66,7 @@ class Walk:
         self._task, self._store = task, store
         self._progress, self._asked = progress, stop
         self._test = test and task.test is not None
-        first = self.members[0]
-        self._start, self._stop = first.segment.start, first.segment.stop
-        self._at = first.at
+        self._more = more
         self._began: float | None = None  # of the time not yet shared out
 
     @property
@@ -131,141 +74,198 @@ class Walk:
         return tuple(m.row for m in self.members)
 
     def walk(self) -> None:
-        """Train to the stop, or until no member is left."""
-        tested = all(m.test is not None for m in self.members) or not self._test
-        if self._at == self._stop and tested:
-            self._end(range(len(self.members)), Status.DONE)
-            return
-        for member in self.members:
-            member.patience = Patience.of(member.segment.recipe, self._task.card.direction)
-        self._program = self._made()
-        if any(m.patience and self._program.samples(m.row) is not None for m in self.members):
-            raise RecipeError("patience keeps one network's weights, this optimizer an ensemble's")
-        self._load()
-        self._began = self._saved = time.perf_counter()
-        program = self._program
-        self._end_early()
+        """Train every member to its stop, or until none is left."""
+        there = [
+            k for k, m in enumerate(self.members) if self._is_there(m) and m.tested(self._test)
+        ]
+        if there and (self._size > 1 or len(there) == len(self.members)):
+            self._end(there, Status.DONE)
         if not self.members:
             return
-        program.begin(program.updates_at(self._stop))
-        cpu = program.device.type == "cpu"
-        turns = {at for m in self.members for at, _ in m.segment.recipe.changes if at > self._at}
-        for step in range(self._at + 1, self._stop + 1):
+        self._program = self._made()
+        self._enter(self.members)
+        cpu, turn = self._program.device.type == "cpu", 0
+        while self.members:
             self._heed()
-            if step - 1 in turns and self.members:
-                program = self._turned()
-            for update in range(program.updates, program.updates_at(step)):
-                if not self.members:
-                    return
-                loss = program.step()
-                if cpu or update % _CUDA_CHECK_UPDATES == 0:
-                    self._check(loss if cpu else program.losses, step)
             if not self.members:
                 return
-            self._at = step
-            for member in self.members:
-                member.at = step
-                member.passes += program.passes(member.row) + float(program.looked[member.row])
-            program.looked.zero_()
-            if step % self._task.card.eval_steps == 0 or step == self._stop:
-                self._evaluate(step)
-        if self._test and self.members and self.members[0].test is None:
-            with Judged(program) as judged:
-                self._measure_test(judged)
-        self._end(range(len(self.members)), Status.DONE)
+            self._turn()
+            loss = self._program.step()
+            if cpu or turn % _CUDA_CHECK_UPDATES == 0:
+                self._check(loss if cpu else self._program.losses)
+            turn += 1
+            self._arrive()
+            self._refill()
 
-    def _turned(self) -> Program:
-        """The program under the values that take over here, with the state of the one before."""
-        before = self._program
-        self._program = after = self._made()
-        for row in self.places:
-            after.packed.modules[row].load_state_dict(before.packed.state(row))
-            state = before.state(row)
-            after.load(row, state, updates=before.updates, counted=before.counted)
-        after.begin(after.updates_at(self._stop))
-        return after
+    def _enter(self, members: Sequence[Member]) -> None:
+        """Let members begin, or go on, in their rows of the program."""
+        for m in members:
+            m.patience = Patience.of(m.segment.recipe, self._task.card.direction)
+        if any(m.patience and self._program.samples(m.row) is not None for m in members):
+            raise RecipeError("patience keeps one network's weights, this optimizer an ensemble's")
+        for m in members:
+            self._load(m)
+        self._began = now = time.perf_counter()
+        for m in members:
+            m.saved = now
+        self._end_early()
+        waiting = [k for k, m in enumerate(self.members) if self._is_there(m)]
+        if waiting:
+            self._measure_test([self.members[k] for k in waiting])
+            self._end(waiting, Status.DONE)
+        self._arrive()  # steps that need no update
+        if self.members:
+            self._ahead()
+
+    def _ahead(self) -> None:
+        """Tell the program how far the member with most before it has to go."""
+        program = self._program
+        left = max(program.updates_at(m.segment.stop) - program.clock[m.row] for m in self.members)
+        program.begin(program.updates + left)
+
+    @staticmethod
+    def _is_there(member: Member) -> bool:
+        return member.at == member.segment.stop
 
     def _made(self) -> Program:
-        recipes = [m.segment.recipe.at(self._at) for m in self.members]
+        recipes = [m.recipe for m in self.members]
         if self._size == 1:
             return Program(self._task, recipes)
         slots = [recipes[0]] * self._size
-        for m, recipe in zip(self.members, recipes, strict=True):
-            slots[m.row] = recipe
+        for m in self.members:
+            slots[m.row] = m.recipe
         return Program(self._task, slots, engine=self._engine)
 
-    def _load(self) -> None:
-        for m in self.members:
-            source = m.segment.parent or (m.segment.trial, self._start)
-            if m.furthest is not None:
-                source = (m.segment.trial, m.furthest)
-            elif self._start == 0:
-                continue
-            tensors, meta = self._store.load(*source)
-            state = {
-                n.removeprefix("train/"): x for n, x in tensors.items() if n.startswith("train/")
-            }
-            frozen = {
-                n.removeprefix("model/"): x for n, x in tensors.items() if n.startswith("model/")
-            }
-            # Weights that are not trained are in no row; the rest is overwritten just below.
-            if self._program.samples(m.row) is not None:  # those of its first network
-                first = (n for n in frozen if n.startswith("members.0."))
-                frozen = {n.removeprefix("members.0."): frozen[n] for n in first}
-            self._program.packed.modules[m.row].load_state_dict(frozen)
-            # Another trial's patience is its own: a fork begins to count anew, unless it carries
-            # the line on that its parent began.
-            own = source[0] == m.segment.trial or m.segment.recipe.changes
-            if m.patience and meta.get("patience") and own:
-                m.patience.load(tensors, meta["patience"])
-                if m.patience.over:  # its training ended before this step: nothing goes on from it
-                    continue
-            self._program.load(m.row, state, updates=meta["updates"], counted=meta["counted"])
+    def _load(self, m: Member) -> None:
+        source = m.segment.parent or (m.segment.trial, m.segment.start)
+        if m.furthest is not None:
+            source = (m.segment.trial, m.furthest)
+        elif m.segment.start == 0:
+            return
+        tensors, meta = self._store.load(*source)
+        state = {n.removeprefix("train/"): x for n, x in tensors.items() if n.startswith("train/")}
+        frozen = {n.removeprefix("model/"): x for n, x in tensors.items() if n.startswith("model/")}
+        # Weights that are not trained are in no row; the rest is overwritten just below.
+        if self._program.samples(m.row) is not None:  # those of its first network
+            first = (n for n in frozen if n.startswith("members.0."))
+            frozen = {n.removeprefix("members.0."): frozen[n] for n in first}
+        self._program.packed.modules[m.row].load_state_dict(frozen)
+        # Another trial's patience is its own: a fork begins to count anew, unless it carries the
+        # line on that its parent began.
+        own = source[0] == m.segment.trial or m.segment.recipe.changes
+        if m.patience and meta.get("patience") and own:
+            m.patience.load(tensors, meta["patience"])
+            if m.patience.over:  # its training ended before this step: nothing goes on from it
+                return
+        self._program.load(m.row, state, updates=meta["updates"], counted=meta["counted"])
 
     # Between updates ------------------------------------------------------------------------
 
-    def _check(self, loss: Tensor, step: int) -> None:
+    def _turn(self) -> None:
+        """Give the members whose values change here those that take over."""
+        program, turned = self._program, dict[int, Recipe]()
+        for m in self.members:
+            between = program.clock[m.row] == program.updates_at(m.at)
+            if m.segment.recipe.changes and between and m.recipe != program.recipes[m.row]:
+                turned[m.row] = m.recipe
+        if turned:
+            program.turn(turned)
+            self._ahead()
+
+    def _arrive(self) -> None:
+        """Let members pass the steps whose updates they have made; judge those who are due."""
+        program = self._program
+        while True:
+            due = []
+            for k, m in enumerate(self.members):
+                made = program.clock[m.row]
+                while not self._is_there(m) and program.updates_at(m.at + 1) <= made:
+                    m.at += 1
+                    m.passes += program.passes(m.row) + float(program.looked[m.row])
+                    program.looked[m.row] = 0
+                    if m.at % self._task.card.eval_steps == 0 or self._is_there(m):
+                        due.append(k)
+                        break
+            if not due:
+                return
+            self._evaluate(due)
+
+    def _refill(self) -> None:
+        """Report those that have ended, and let others take their slots, while any trains on."""
+        if self._more is None or not self.reports or not self.members:
+            return
+        taken = {m.row for m in self.members}
+        free = [place for place in range(self._size) if place not in taken]
+        ended, self.reports = self.reports, []
+        self._spend()  # what the driver thinks about is nobody's training
+        found = self._more(ended, free)
+        self._began = time.perf_counter()
+        if not found:
+            return
+        for m, place in found:
+            m.row = place
+        self.members += [m for m, _ in found]  # theirs now: should it fail, they are trained alone
+        self._program.seat({place: m.recipe for m, place in found})
+        self._enter([m for m, _ in found])
+
+    def _check(self, loss: Tensor) -> None:
         """Take out the members whose loss is no longer finite."""
         found = loss.tolist()
         gone = [k for k, m in enumerate(self.members) if not math.isfinite(found[m.row])]
         if gone:
-            self._diverge(gone, step)
+            self._diverge(gone, ahead=1)
 
-    def _diverge(self, gone: Sequence[int], step: int) -> None:
+    def _diverge(self, gone: Sequence[int], *, ahead: int = 0) -> None:
+        """End members where they stand, or in the step that they were about to finish."""
         for k in gone:
-            self.members[k].at = step
-        self._end(gone, Status.DIVERGED, message=f"not finite at step {step}")
+            self.members[k].at += ahead
+        for at in sorted({self.members[k].at for k in gone}):
+            here = [k for k in gone if self.members[k].at == at]
+            message = f"not finite at step {at}"
+            self._spend()
+            self.reports += [self._report(self.members[k], Status.DIVERGED, message) for k in here]
+        self._leave(gone)
 
     def _heed(self) -> None:
         """Stop the members that were asked to, with a checkpoint of where they stand."""
         asked = self._asked()
         if not asked:
             return
-        stopped = [k for k, m in enumerate(self.members) if m.segment.trial in asked]
+        program = self._program
+        stopped = [
+            k
+            for k, m in enumerate(self.members)
+            if m.segment.trial in asked and program.clock[m.row] == program.updates_at(m.at)
+        ]
         if not stopped:
             return
         self._spend()
-        if self._at > self._start:
-            with Judged(self._program) as judged:
-                kept = {k: judged.state(self.members[k].row) for k in stopped}
-            for k in stopped:
-                self._save(k, kept[k])
+        begun = [k for k in stopped if self.members[k].at > self.members[k].segment.start]
+        if begun:
+            rows = [self.members[k].row for k in begun]
+            with Judged(program, rows) as judged:
+                kept = [judged.state(row) for row in rows]
+            for k, model in zip(begun, kept, strict=True):
+                self._save(k, model)
         self._end(stopped, Status.STOPPED)
 
-    def _end(self, members: Collection[int], status: Status, *, message: str = "") -> None:
+    def _end(self, members: Collection[int], status: Status) -> None:
         """Report these members and go on with the others."""
         self._spend()
-        self.reports += [
-            self.members[k].report(self._task, status, message=message, packed=self._size)
-            for k in members
-        ]
+        self.reports += [self._report(self.members[k], status) for k in members]
+        self._leave(members)
+
+    def _report(self, member: Member, status: Status, message: str = "") -> Report:
+        return member.report(self._task, status, message=message, packed=self._size)
+
+    def _leave(self, members: Collection[int]) -> None:
         rest = [k for k in range(len(self.members)) if k not in members]
         self.members = [self.members[k] for k in rest]
         if rest and self._size == 1:
+            self._program.keep([m.row for m in self.members])
             for row, member in enumerate(self.members):
                 member.row = row
-            self._program.keep(rest)
-            self._program.begin(self._program.updates_at(self._stop))
+            self._ahead()
 
     def _spend(self) -> None:
         if self._began is None:
@@ -276,132 +276,135 @@ class Walk:
 
     # Evaluations ----------------------------------------------------------------------------
 
-    def _evaluate(self, step: int) -> None:
-        program, last = self._program, step == self._stop
+    def _evaluate(self, due: Sequence[int]) -> None:
+        """Judge the members of these numbers, each at its own step; end those that are there."""
+        program, eval_steps = self._program, self._task.card.eval_steps
         sums = program.losses.tolist()
         finite = torch.isfinite(program.packed.w).all(dim=1).tolist()
-        gone = [
-            k
-            for k, m in enumerate(self.members)
-            if not (finite[m.row] and math.isfinite(sums[m.row]))
-        ]
+        members = [self.members[k] for k in due]
+        gone = [m for m in members if not (finite[m.row] and math.isfinite(sums[m.row]))]
+        members = [m for m in members if m not in gone]
         if gone:
-            self._diverge(gone, step)
-            if not self.members:
-                return
-            sums = program.losses.tolist()
-        save = last or time.perf_counter() - self._saved > _SAVE_SECONDS
-        with Judged(program) as judged:
-            valid = judged.metrics(self._task.valid, "val", self.places)
-            self._add_costs(judged, valid)
-            if self._test and last:
-                self._measure_test(judged)
-            ending = self._hear(step, valid)
-            for k in ending:
-                self._put_best(k, judged)
-            rows = [save or k in ending for k in range(len(self.members))]
-            kept = [
-                judged.state(row) if asked else {}
-                for row, asked in zip(self.places, rows, strict=True)
+            self._diverge([self.members.index(m) for m in gone])
+        if not members:
+            return
+        now = time.perf_counter()
+        rows = [m.row for m in members]
+        with Judged(program, rows) as judged:
+            valid = judged.metrics(self._task.valid, "val", rows)
+            self._add_costs(judged, members, valid)
+            last = [m for m in members if self._is_there(m)]
+            if last:
+                self._measure_test(last, judged)
+            ending = self._hear(members, valid)
+            for m in ending:
+                self._put_best(m, judged)
+            saving = [
+                m for m in members if m in last or m in ending or now - m.saved > _SAVE_SECONDS
             ]
-        counted = program.counted
-        if step % self._task.card.eval_steps == 0:
-            # Only on the grid: a rung between its points leaves the later train/loss as it was.
-            program.losses.zero_()
-            program.counted = 0
+            kept = {m.row: judged.state(m.row) for m in saving}
         metric = f"val/{self._task.card.metric}"
         rates = program.lr()
-        for k, m in enumerate(self.members):
-            metrics, lr = {**valid[k]}, rates[m.row]
+        for m, values in zip(members, valid, strict=True):
+            metrics, lr, counted = {**values}, rates[m.row], program.counted[m.row]
             if counted:
                 metrics["train/loss"] = sums[m.row] / counted
+            if m.at % eval_steps == 0:
+                # Only on the grid: a rung between its points leaves the later train/loss as it was.
+                program.losses[m.row] = 0
+                program.counted[m.row] = 0
             if not math.isnan(lr):
                 metrics["lr"] = lr
             if math.isfinite(metrics.get(metric, math.nan)):
-                m.curve.append((step, metrics))
-                self._progress(Progress(m.segment.trial, step, metrics))
-        gone = [
-            k for k in range(len(self.members)) if not math.isfinite(valid[k].get(metric, math.nan))
-        ]
+                m.curve.append((m.at, metrics))
+                self._progress(Progress(m.segment.trial, m.at, metrics))
+            else:
+                gone.append(m)
         self._spend()
-        for k in ending:
-            self._tell_best(k)
-        for k in range(len(self.members)):
-            if k in ending or (save and k not in gone):
-                self._save(k, kept[k])
-        if save:
-            self._saved = time.perf_counter()
-        if last:
-            self._began = None  # the report says what the checkpoint says
-        done = [] if last else [self.members[k] for k in ending]
-        if gone:
-            self._diverge(gone, step)
+        for m in ending:
+            self._tell_best(m)
+        for m in saving:
+            if m in ending or m not in gone:
+                self._save(self.members.index(m), kept[m.row])
+                m.saved = time.perf_counter()
+        diverged = [m for m in gone if m in self.members]
+        if diverged:
+            self._diverge([self.members.index(m) for m in diverged])
+        done = [m for m in (*last, *ending) if m in self.members]
         if done:
-            self._end([k for k, m in enumerate(self.members) if m in done], Status.DONE)
+            self._began = None  # the report says what the checkpoint says
+            self._end({self.members.index(m) for m in done}, Status.DONE)
+            self._began = time.perf_counter()
 
-    def _add_costs(self, judged: Judged, valid: Sequence[dict[str, float]]) -> None:
+    def _add_costs(
+        self, judged: Judged, members: Sequence[Member], valid: Sequence[dict[str, float]]
+    ) -> None:
         aims = self._task.card.aims
         if aims is None or not aims.measures:
             return
-        for m, metrics in zip(self.members, valid, strict=True):
+        for m, metrics in zip(members, valid, strict=True):
             if m.costs is None:
                 m.costs = costs(self._program, judged, m.row, aims.measures)
             metrics |= m.costs
 
     # Early stopping -------------------------------------------------------------------------
 
-    def _hear(self, step: int, valid: Sequence[Metrics]) -> list[int]:
+    def _hear(self, members: Sequence[Member], valid: Sequence[Metrics]) -> list[Member]:
         """Let each member's patience hear of the evaluation; those whose training ends here."""
         metric, ending = f"val/{self._task.card.metric}", []
-        for k, m in enumerate(self.members):
-            end = step == m.segment.recipe.steps
-            value = valid[k].get(metric, math.nan)
-            grid = step % self._task.card.eval_steps == 0 or end
+        for m, values in zip(members, valid, strict=True):
+            end = m.at == m.segment.recipe.steps
+            value = values.get(metric, math.nan)
+            grid = m.at % self._task.card.eval_steps == 0 or end
             if m.patience is None or not grid or not math.isfinite(value):
                 continue
             if m.patience.better(value):
-                m.patience.keep(value, valid[k], self._program.packed.state(m.row))
+                m.patience.keep(value, values, self._program.packed.state(m.row))
             if m.patience.over or end:
-                ending.append(k)
+                ending.append(m)
         return ending
 
-    def _put_best(self, k: int, judged: Judged) -> None:
-        """Give member k the weights of its best evaluation, while it is judged."""
-        m = self.members[k]
+    def _put_best(self, m: Member, judged: Judged) -> None:
+        """Give a member the weights of its best evaluation, while it is judged."""
         assert m.patience is not None
         self._program.packed.modules[m.row].load_state_dict(m.patience.model)
         if self._test and self._task.test is not None:
             (m.test,) = judged.metrics(self._task.test, "test", [m.row])
 
-    def _tell_best(self, k: int) -> None:
-        """Member k is done: its best values stand for the step that it was asked to reach."""
-        m = self.members[k]
+    def _tell_best(self, m: Member) -> None:
+        """A member is done: its best values stand for the step that it was asked to reach."""
         assert m.patience is not None
+        stop = m.segment.stop
         rest = dict(m.curve[-1][1]) if m.curve else {}
-        if m.curve and m.curve[-1][0] == self._stop:
+        if m.curve and m.curve[-1][0] == stop:
             m.curve.pop()
-        m.curve.append((self._stop, {**rest, **m.patience.best}))
-        m.at = self._stop
-        self._progress(Progress(m.segment.trial, self._stop, m.curve[-1][1]))
+        m.curve.append((stop, {**rest, **m.patience.best}))
+        m.at = stop
+        self._progress(Progress(m.segment.trial, stop, m.curve[-1][1]))
 
     def _end_early(self) -> None:
         """End the members that an earlier segment found to have lost patience."""
-        over = [k for k, m in enumerate(self.members) if m.patience and m.patience.over]
+        over = [m for m in self.members if m.patience and m.patience.over]
         if not over:
             return
-        with Judged(self._program) as judged:
-            for k in over:
-                self._put_best(k, judged)
-            kept = {k: self._program.packed.state(self.members[k].row) for k in over}
-        for k in over:
-            self._tell_best(k)
-            self._save(k, kept[k])
-        self._end(over, Status.DONE)
+        with Judged(self._program, [m.row for m in over]) as judged:
+            for m in over:
+                self._put_best(m, judged)
+            kept = [self._program.packed.state(m.row) for m in over]
+        for m, model in zip(over, kept, strict=True):
+            self._tell_best(m)
+            self._save(self.members.index(m), model)
+        self._end([self.members.index(m) for m in over], Status.DONE)
 
-    def _measure_test(self, judged: Judged) -> None:
-        assert self._task.test is not None
-        found = judged.metrics(self._task.test, "test", self.places)
-        for m, metrics in zip(self.members, found, strict=True):
+    def _measure_test(self, members: Sequence[Member], judged: Judged | None = None) -> None:
+        if not self._test or self._task.test is None:
+            return
+        rows = [m.row for m in members]
+        if judged is None:
+            with Judged(self._program, rows) as now:
+                self._measure_test(members, now)
+            return
+        for m, metrics in zip(members, judged.metrics(self._task.test, "test", rows), strict=True):
             m.test = metrics
 
     def _save(self, k: int, model: dict[str, Tensor]) -> None:
@@ -412,9 +415,9 @@ class Walk:
         tensors |= {f"train/{n}": x for n, x in program.state(m.row).items()}
         meta = {
             "recipe_key": m.segment.recipe.key,
-            "start": self._start,
-            "updates": program.updates,
-            "counted": program.counted,
+            "start": m.segment.start,
+            "updates": program.clock[m.row],
+            "counted": program.counted[m.row],
             "curve": m.curve,
             "seconds": m.seconds,
             "passes": m.passes,
@@ -423,12 +426,5 @@ class Walk:
         }
         self._store.save(trial, step, tensors, meta)
         for old in self._store.steps(trial):
-            if self._start < old < step:
+            if m.segment.start < old < step:
                 self._store.delete(trial, old)
-
-
-def peak_memory_mib(device: str) -> float:
-    """Peak of this process, or of its share of the GPU, in MiB."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -70,7 +70,7 @@ def test_a_curriculum_begins_with_the_easiest_and_ends_with_all() -> None:
     ranks = easiest.argsort()
     drawn = torch.arange(n).expand(2, n)
     assert ranks[one._curriculum(drawn)].max() < 0.1 * n
-    one.updates = one.total // 2
+    one.clock[0] = one.total // 2
     assert torch.equal(one._curriculum(drawn)[0], easiest)
     one.step()
 
