@@ -10,27 +10,34 @@ anew and asked and told again, in the recorded order, and open segments are hand
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automl.aims import Outcome
 from automl.checkpoints import Store
 from automl.errors import StudyError
-from automl.recipe import Recipe
-from automl.records import FAILURES, Pack, Progress, Report, Segment, Status
-from automl.search.prior import strength
-from automl.search.strategy import Ending, Failure, Strategy, Values, make_strategy
-from automl.space.tree import Space
+from automl.executors.executor import Refilling
+from automl.records import FAILURES, Pack, Progress, Report, Segment, Slot, Status, Vacancy
+from automl.search.strategy import Ending
 from automl.study import architecture
 from automl.study.budget import Budget
 from automl.study.control import Control
 from automl.study.keeping import Keeper
-from automl.study.packing import Group, Packer, by_slot, engine_of, largest_pack, slots_of
+from automl.study.packing import (
+    STRAYS,
+    Ask,
+    Group,
+    Packer,
+    alike,
+    by_slot,
+    engine_of,
+    largest_pack,
+    slots_of,
+)
 from automl.study.preparing import Listener, Prepared
 from automl.study.state import State, StudyConfig
+from automl.study.telling import next_segment, retell, strategy_of, told
 from automl.study.verdict import judge, next_trials
 
 Stop = Callable[[], int]  # 0 go on, 1 finish cleanly, 2 at once
@@ -77,10 +84,12 @@ class _Driver:
         self.keeper = Keeper(
             self.store, prepared.checkpoint_budget, lambda t: listen({"kind": "note", "text": t})
         )
-        self.strategy = _make_strategy(self.config, self.budget)
+        self.strategy = strategy_of(self.config, self.budget)
         fulls = self.budget.search_fulls(self.config)
-        self.packer = Packer(self.config.pack, largest_pack(self.config, fulls))
+        refilling = isinstance(self.executor, Refilling)
+        self.packer = Packer(self.config.pack, largest_pack(self.config, fulls), mixed=refilling)
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
+        self._waiting: list[Segment] = []  # asked for beside a pack that could not take them
         self._out: set[int] = set()  # trials that the executor has
 
     def run(self) -> State:
@@ -89,7 +98,7 @@ class _Driver:
         if self.state.config is None:
             self._record([{"kind": "study", "config": self.config.to_json()}])
         else:
-            _retell(self.strategy, self.journal.events())
+            retell(self.strategy, self.journal.events())
             self._record([{"kind": "resume"}])
             self.keeper.begin(self.state)
             self._hand_out_again(self.state.open.values())
@@ -132,6 +141,7 @@ class _Driver:
     def _collect(self) -> None:
         """Wait for news and journal what came."""
         self._hand_out_again(self._take(self._reports()))
+        self._refill()
 
     def _reports(self) -> list[Report]:
         """Reports, as soon as there are any."""
@@ -148,16 +158,33 @@ class _Driver:
 
     def _ask_search(self) -> bool:
         """Give each free worker segments of its own; False when none were asked for."""
+        if architecture.due(self.state) and self._free() > 0:
+            segment = architecture.supernet_segment(self.config, self.strategy)
+            event = self._asked(segment, architecture.PHASE)
+            return self._hand_out([event], [Group([segment], 1)])
+        going_on = self.budget.searching(self.state) or self.strategy.queued
+        free = self._free()
+        if free <= 0 or not (going_on or self._waiting):
+            return False
         events: list[dict[str, Any]] = []
+        ask = self._asking(events) if going_on else lambda beside: None
+        groups = self.packer.gather(ask, free, self.state, self._waiting)
+        self._waiting = []
+        return self._hand_out(events, groups)
+
+    def _asking(self, events: list[dict[str, Any]]) -> Ask:
+        """Ask the strategy for one segment after the other; what it gave stands in `events`."""
         asked: list[Segment] = []
 
         def ask(beside: Segment | None) -> Segment | None:
             if beside is not None and not self.budget.room(self.state, asked):
                 return None
             begun = sum(s.start == 0 for s in asked)
-            new = self.budget.new_trials(self.state, begun) and not (beside and beside.start)
+            new = self.budget.new_trials(self.state, begun)
+            if beside is not None and beside.start and not self.packer.mixed:
+                new = False  # a new trial could not walk with it
             like = beside if new else None
-            found = _next(self.strategy, new, like.recipe if like else None)
+            found = next_segment(self.strategy, new, like.recipe if like else None)
             if found is None:
                 return None
             asked.append(found)
@@ -165,14 +192,38 @@ class _Driver:
             events.append({**event, "like": like.trial} if like else event)
             return found
 
-        if architecture.due(self.state) and self._free() > 0:
-            segment = architecture.supernet_segment(self.config, self.strategy)
-            event = self._asked(segment, architecture.PHASE)
-            return self._hand_out([event], [Group([segment], 1)])
-        if not self.budget.searching(self.state) and not self.strategy.queued:
-            return False
-        groups = self.packer.gather(ask, self._free(), self.state)
-        return self._hand_out(events, groups)
+        return ask
+
+    def _refill(self, *, none: bool = False) -> None:
+        """Say who takes the slots that have become free in packs that train on."""
+        if isinstance(self.executor, Refilling):
+            for vacancy in self.executor.vacancies():
+                joining = {} if none else self._joining(vacancy)
+                self._out |= {s.trial for s in joining.values()}
+                self.executor.join(vacancy, joining)
+
+    def _joining(self, vacancy: Vacancy) -> dict[int, Segment]:
+        """The next trials of a pack's structure, as long as one that began the pack trains."""
+        state, staying = self.state, vacancy.segments
+        began = any(s.trial not in state.joined for s in staying)
+        searching = state.allowance is None and self.budget.searching(state)
+        crowded = self._ready or len(self._waiting) >= STRAYS
+        if crowded or not began or not searching or self.stop():
+            return {}
+        slot, gain = state.slots[staying[0].trial], state.gains[staying[0].trial]
+        events: list[dict[str, Any]] = []
+        ask, joining, free = self._asking(events), dict[int, Segment](), list(vacancy.places)
+        while free and len(self._waiting) < STRAYS and (found := ask(staying[0])) is not None:
+            if alike(found) != alike(staying[0]):
+                self._waiting.append(found)
+                continue
+            place = free.pop(0)
+            joining[place] = found
+            taken = Slot(slot.pack, place, slot.size)
+            events[-1] |= {"slot": taken.to_json(), "gain": gain, "joined": True}
+        if events:
+            self._record(events)
+        return joining
 
     def _ask_verdict(self) -> bool:
         free = self._free()
@@ -206,13 +257,19 @@ class _Driver:
     def _hand_out(self, events: Sequence[dict[str, Any]], groups: Sequence[Group]) -> bool:
         """Journal what was asked for with who trains beside whom, then submit it."""
         slots = slots_of(groups)
-        gains = {str(g.segments[0].trial): g.gain for g in groups}
+        gains = {g.name: g.gain for g in groups}
         for event in events:
             slot = slots.get(event["segment"]["trial"])
             if slot is not None:
                 event["slot"] = slot.to_json()
                 event["gain"] = gains[slot.pack]
-        self._record(events)
+        new = {event["segment"]["trial"] for event in events}
+        late: list[dict[str, Any]] = [
+            {"kind": "slot", "trial": n, "slot": slot.to_json(), "gain": gains[slot.pack]}
+            for n, slot in slots.items()
+            if n not in new
+        ]
+        self._record([*events, *late])
         self._ready += [self._pack(g.segments, g.probe) for g in groups]
         self._submit()
         return bool(groups)
@@ -228,7 +285,11 @@ class _Driver:
         size = max(slot.size if slot else 1 for slot in slots)
         places = tuple(slot.place if slot else 0 for slot in slots)
         engine = engine_of(segments[0].recipe, self.state)
-        return Pack(tuple(segments), self.store.root, test, size, places, probe, engine=engine)
+        refill = self.packer.mixed and size > 1 and not test
+        return Pack(
+            tuple(segments), self.store.root, test, size, places, probe,
+            engine=engine, refill=refill,
+        )  # fmt: skip
 
     def _submit(self) -> None:
         while self._ready and self.executor.capacity > 0:
@@ -288,6 +349,7 @@ class _Driver:
         self._withdraw()
         while self.control.wish() == "pause" and not self.stop():
             self._take(self._reports())
+            self._refill(none=True)
         if not self.stop():
             self._record([{"kind": "resume"}])
             self._hand_out_again(s for n, s in self.state.open.items() if n not in self._out)
@@ -298,11 +360,13 @@ class _Driver:
         deadline = time.monotonic() + _SAVING_SECONDS
         while self._out and self.stop() < 2 and time.monotonic() < deadline:
             self._take([r for r in self._reports() if r.status != Status.LOST])
+            self._refill(none=True)
         self._end("interrupted", f"automl resume {self.config.name}")
 
     def _withdraw(self) -> None:
         """Ask for everything back that was handed out."""
         self._ready.clear()
+        self._waiting.clear()
         for number in self._out:
             self.executor.cancel(number)
 
@@ -318,76 +382,3 @@ class _Driver:
         for event in stamped:
             self.state.apply(event)
             self.listen(event)
-
-
-def told(report: Report, state: State) -> Values | Failure:
-    """What a strategy is told of a report that the state has taken.
-
-    {step: value}, nan where training diverged; Outcomes where more than the metric counts.
-    """
-    if report.status in FAILURES:
-        return Failure(report.status.value, report.message)
-    aims, metric = state.aims, state.metric
-    curve = [(s, m) for s, m in state.trials[report.trial].curve if s > report.start]
-    values: dict[int, float | Outcome]
-    if aims.plain:
-        values = {step: float(m[metric]) for step, m in curve if metric in m}
-        nothing: float | Outcome = math.nan
-    else:
-        values = {s: aims.outcome(m) for s, m in curve if all(n in m for n in aims.names)}
-        nothing = aims.outcome({})
-    if report.status == Status.DIVERGED or not values:
-        values[report.reached] = nothing
-    return values
-
-
-def _next(strategy: Strategy, new: bool, like: Recipe | None) -> Segment | None:
-    asked = strategy.ask(1, new=new) if like is None else strategy.ask(1, new=new, like=like)
-    return asked[0] if asked else None
-
-
-def _make_strategy(config: StudyConfig, budget: Budget) -> Strategy:
-    return make_strategy(
-        config.strategy,
-        Space.from_json(config.card.space),
-        fidelity=config.fidelity,
-        direction=config.card.directions,
-        seed=config.seed,
-        workers=config.workers,
-        budget=budget.search_fulls(config),
-        portfolio=config.portfolio,
-        early_end=not config.spend_all,
-        prior=strength(config.prior),
-        pool=config.pool,
-    )
-
-
-def _retell(strategy: Strategy, events: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-    """Bring a new strategy to where the journal stands.
-
-    Raises:
-        StudyError: it asks for something else than it did then (another version of automl).
-    """
-    state = State()
-    for seq, event in events:
-        if event["kind"] == "ask" and event["phase"] == "search":
-            segment = Segment.from_json(event["segment"])
-            like = state.trials[event["like"]].recipe if "like" in event else None
-            if _next(strategy, event["new"], like) != segment:
-                raise StudyError(
-                    f"event {seq} of the journal asked for trial {segment.trial} otherwise than "
-                    f"this version of automl would; resume it with the version that began it"
-                )
-        if event["kind"] == "ask" and event["phase"] == architecture.PHASE:
-            assert state.config is not None
-            architecture.supernet_segment(state.config, strategy)
-        handed_out = dict(state.open)
-        state.apply(event)
-        if event["kind"] == "report":
-            report = Report.from_json(event["report"])
-            phase = state.trials[report.trial].phase
-            if report.trial not in state.open and phase == "search":
-                values = told(report, state)
-                strategy.tell(handed_out[report.trial], values, seconds=report.seconds)
-            elif report.trial not in state.open and phase == architecture.PHASE:
-                architecture.learn(strategy, state, report)

@@ -10,6 +10,10 @@ one measurement answers for others of its kind: what paid pays for all that is s
 not pays for nothing that is larger. Everything here is a function of the State and of what the
 strategy asks, and who is packed with whom is journaled before it trains: a resumed study repeats
 it.
+
+Where the executor can, trials at different steps share a pack, and a slot that becomes free is
+given to the next trial of the structure, as long as one of those that began the pack trains: then
+the strategy is free again to choose another structure.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ _SHARE = 0.5  # members at most, per full training that the search can expect
 _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
 _SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
-_STRAYS = 3  # segments of another structure that may turn up while a pack is filled
+STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
 Ask = Callable[[Segment | None], Segment | None]
 """The strategy's next segment, to train beside the one that is given; None: nothing to do now."""
@@ -136,28 +140,48 @@ def _kind(recipe: Recipe) -> tuple[Hashable, dict[str, float]]:
 
 @dataclass
 class Group:
-    """Segments that walk from one step to another together."""
+    """Segments that train together."""
 
     segments: list[Segment]
     members: int  # at most
     gain: float = 0.0  # that the members were measured to bring
     probe: int = 0  # packs of up to so many are to be measured first
+    mixed: bool = False  # they may stand at different steps
+
+    @property
+    def name(self) -> str:
+        """Of the pack: no other of the study has it."""
+        return f"{self.segments[0].trial}@{self.segments[0].start}"
 
     def takes(self, segment: Segment) -> bool:
-        return len(self.segments) < self.members and _walk(segment) == _walk(self.segments[0])
+        key = alike if self.mixed else _walk
+        return len(self.segments) < self.members and key(segment) == key(self.segments[0])
 
 
 class Packer:
-    """Puts what the strategy asks for into groups."""
+    """Puts what the strategy asks for into groups.
 
-    def __init__(self, pack: str, largest: int) -> None:
-        self._pack, self._largest = pack, largest
+    Args:
+        mixed: trials at different steps may train together. Worth it where slots are refilled: a
+            pack costs as much when half of its members have ended.
+    """
+
+    def __init__(self, pack: str, largest: int, *, mixed: bool = False) -> None:
+        self._pack, self._largest, self.mixed = pack, largest, mixed
         self._probing: dict[int, Hashable] = {}  # by trial: kinds that are being measured
 
-    def gather(self, ask: Ask, free: int, state: State) -> list[Group]:
-        """Ask for `free` groups of segments, each filled as far as its structure pays."""
+    def gather(
+        self, ask: Ask, free: int, state: State, waiting: Sequence[Segment] = ()
+    ) -> list[Group]:
+        """Ask for `free` groups of segments, each filled as far as its structure pays.
+
+        Args:
+            waiting: segments that were asked for already, and come first.
+        """
         self._probing = {t: kind for t, kind in self._probing.items() if t in state.open}
         groups: list[Group] = []
+        for segment in waiting:
+            self._placed(groups, segment, state)
         for i in range(free):
             if i == len(groups):
                 first = ask(None)
@@ -165,7 +189,7 @@ class Packer:
                     break
                 self._placed(groups, first, state)
             group, strays = groups[i], 0
-            while len(group.segments) < group.members and strays < _STRAYS:
+            while len(group.segments) < group.members and strays < STRAYS:
                 more = ask(group.segments[0])
                 if more is None:
                     break
@@ -175,10 +199,10 @@ class Packer:
     def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
         """Groups of segments that are all known, spread over `free` workers."""
         groups: list[Group] = []
-        alike = Counter(_walk(s) for s in segments)
+        shared = Counter(_walk(s) for s in segments)
         for segment in segments:
             group = self._placed(groups, segment, state)
-            share = math.ceil(alike[_walk(segment)] / max(free, 1))
+            share = math.ceil(shared[_walk(segment)] / max(free, 1))
             group.members, group.probe = min(group.members, share), 0
         return groups
 
@@ -189,7 +213,7 @@ class Packer:
             group.segments.append(segment)
             return group
         size = size_for(segment.recipe, state, self._pack, self._largest)
-        group = Group([segment], size.members, size.gain)
+        group = Group([segment], size.members, size.gain, mixed=self.mixed)
         kind = _kind(segment.recipe)[0]
         if not size.known and kind not in self._probing.values():
             group.probe = self._largest
@@ -201,7 +225,7 @@ class Packer:
 def slots_of(groups: Iterable[Group]) -> dict[int, Slot]:
     """The slot of each trial that is not alone; like methods lie side by side, which is faster."""
     return {
-        s.trial: Slot(str(group.segments[0].trial), place, len(group.segments))
+        s.trial: Slot(group.name, place, len(group.segments))
         for group in groups
         if len(group.segments) > 1
         for place, s in enumerate(sorted(group.segments, key=_methods))
@@ -221,6 +245,11 @@ def by_slot(segments: Iterable[Segment], slots: Mapping[int, Slot]) -> list[list
             segment
         )
     return list(packs.values())
+
+
+def alike(segment: Segment) -> Hashable:
+    """The same for segments that can train as one program."""
+    return segment.recipe.structure
 
 
 def _walk(segment: Segment) -> Hashable:

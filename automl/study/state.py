@@ -1,7 +1,8 @@
 """The state of a study: the replay of its journal, and nothing else.
 
     study     everything fixed at the start (StudyConfig)
-    ask       a segment handed out           {"segment", "phase", "label", "slot"}
+    ask       a segment handed out           {"segment", "phase", "label", "slot", "joined"}
+    slot      one handed out that waited, now beside others   {"trial", "slot"}
     report    what it brought back           {"report"}
     judge     the search is over             {"allowance": full trainings for the verdict, "early"}
     verdict   the judgement, once            {"verdict"}
@@ -149,6 +150,7 @@ class State:
     open: dict[int, Segment] = field(default_factory=dict)  # handed out, no report yet
     slots: dict[int, Slot] = field(default_factory=dict)  # of open segments that are packed
     packings: list[tuple[Recipe, Packing]] = field(default_factory=list)  # what workers measured
+    joined: set[int] = field(default_factory=set)  # open, and took a slot that was another's
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
     gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
     ended_early: str = ""  # why the search ended before its budget did
@@ -184,6 +186,11 @@ class State:
             if event.get("slot"):
                 self.slots[event["segment"]["trial"]] = Slot.from_json(event["slot"])
                 self.gains[event["segment"]["trial"]] = event["gain"]
+            if event.get("joined"):
+                self.joined.add(event["segment"]["trial"])
+        elif kind == "slot":
+            self.slots[event["trial"]] = Slot.from_json(event["slot"])
+            self.gains[event["trial"]] = event["gain"]
         elif kind == "report":
             self._reported(Report.from_json(event["report"]), at)
         elif kind == "judge":
@@ -231,6 +238,7 @@ class State:
         if lost or report.status == Status.STOPPED:
             return  # the segment stays open: it is run again
         del self.open[report.trial]
+        self.joined.discard(report.trial)
         trial.curve = [(s, m) for s, m in trial.curve if s <= report.start]
         trial.curve += self._with_costs(trial.curve, report)
         trial.reached, trial.test, trial.ended = report.reached, report.test, at

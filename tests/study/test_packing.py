@@ -15,7 +15,6 @@ from automl.search.strategy import make_strategy
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Space
 from automl.study.budget import Budget
-from automl.study.controller import _next, _retell
 from automl.study.packing import (
     Packer,
     Size,
@@ -28,6 +27,7 @@ from automl.study.packing import (
     trainings_alike,
 )
 from automl.study.state import State, StudyConfig, replay
+from automl.study.telling import next_segment, retell
 
 SPACE = Space(
     {
@@ -130,7 +130,7 @@ def strategy_asks(name: str = "random") -> Any:
     )
 
     def ask(beside: Segment | None) -> Segment | None:
-        return _next(strategy, True, beside.recipe if beside else None)
+        return next_segment(strategy, True, beside.recipe if beside else None)
 
     return strategy, ask
 
@@ -204,7 +204,7 @@ def test_asks_beside_another_trial_are_retold_as_they_were() -> None:
         first = group.segments[0].trial
         events.append(asked(segment, slots.get(trial), None if first == trial else first))
     again, _ = strategy_asks("tpe")
-    _retell(again, list(enumerate(events)))
+    retell(again, list(enumerate(events)))
     assert again.ask(3) == strategy.ask(3)
     state = replay(events)
     assert state.slots == slots
