@@ -21,25 +21,24 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from automl.errors import RecipeError, TaskError
+from automl.errors import RecipeError
 from automl.methods.stages import (
     Averaging,
     Batch,
     BatchMethod,
     Gradient,
-    Hyper,
     Loss,
     Optimizer,
     Transform,
 )
 from automl.recipe import Recipe
-from automl.registry import family
 from automl.tasks.task import ModelTask
 from automl.train.chain import BatchChain
-from automl.train.data import Feed, class_shares
+from automl.train.data import Feed
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.looks import BatchLooks
 from automl.train.loop_engine import LoopEngine, Pass
+from automl.train.objective import LOSSES, Objective
 from automl.train.packed import Packed
 from automl.train.scales import scales_of
 from automl.train.seeding import KeyedDraws, mix, seed_torch
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 EngineName = Literal["loop", "traced", "compiled"]
 
-_LOSSES = {"classes": "cross_entropy", "tokens": "cross_entropy", "values": "mse"}
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
@@ -78,7 +76,6 @@ class Program:
         self._accumulate = int(str(recipes[0].point.get("accumulate", 1)))
         if self._accumulate < 1:
             raise RecipeError(f"accumulate {self._accumulate}: a batch has at least one part")
-        self._checked = False
         self._assemble(recipes, [self._built(recipe) for recipe in recipes])
 
     def _built(self, recipe: Recipe) -> nn.Module:
@@ -94,7 +91,7 @@ class Program:
         self.packed = Packed(modules, device=self.device, dtype=self.dtype)
         self._scales = scales_of(task, recipes, self.packed.layout, self.packed.w)
         self._batches = self._lanes("batch")
-        self._losses = [] if task.loss else self._lanes("loss", _LOSSES[task.shape.target])
+        self._losses = [] if task.loss else self._lanes("loss", LOSSES[task.shape.target])
         self._gradients = self._lanes("gradient", "plain")
         if len(self._losses) > 1 or len(self._gradients) > 1:
             raise RecipeError("members of a pack differ in their loss or their gradient")
@@ -112,7 +109,6 @@ class Program:
         self.counted = [0] * k
         # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
         self.looked = torch.zeros(k, dtype=torch.float64)
-        self._taught: Tensor | None = None  # the teacher's outputs for the batch at hand
 
     @property
     def part_size(self) -> int:
@@ -172,17 +168,7 @@ class Program:
         seeds = [r.seed for r in self.recipes]
         self._draws = KeyedDraws(seeds, self.device)
         self._forward_seeds = [mix(seed, "forward") for seed in seeds]
-        self._loss_hyper = {
-            n: h[:, 0] for lane in self._losses for n, h in lane.stages[0].hyper.items()
-        }
-        if self._loss is not None and "shares" in self._loss.needs:
-            shares = class_shares(self.task.train).to(self.packed.w)
-            self._loss_hyper["shares"] = shares.expand(len(seeds), -1)
-        if self._loss is not None and "teacher" in self._loss.needs and self.task.teacher is None:
-            raise RecipeError(
-                "this loss needs a teacher: --set teacher=runs/NAME/best.toml, or a `teacher` in "
-                "the task file"
-            )
+        self._objective = Objective(self.task, self._losses, self.packed.w, half=self._half)
         self._timetable = Timetable(self._schedules, self._optimizers, self.totals)
         self._engine: LoopEngine | TracedEngine
         if self._wanted != "loop" and len(seeds) > 1:
@@ -219,7 +205,7 @@ class Program:
         draws = self._draws.at(self.clock)
         batch = self._prepared(self._feed.batch(self.clock, self._curriculum), draws)
         self._timetable.turn(self.clock, w)
-        self._taught = self._lesson(batch)
+        self._objective.learn(batch, self.precision)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
@@ -229,7 +215,7 @@ class Program:
         (s,) = self._gradients[0].stages
         hyper = s.hyper | {"factor": factor}
         gradient, share = cast(Gradient, s.method), self.batch_size / self.task.card.batch_size
-        if self._taught is not None and self.task.teacher is not None:
+        if self._objective.taught is not None and self.task.teacher is not None:
             self.looked += (self.task.teacher.weights or layout.size) / layout.size / 3 * share
         chain = self._chain(batch) if gradient.chain else None
         given = [closure, w, s.state, hyper, t]
@@ -271,13 +257,13 @@ class Program:
 
     def _looks(self, lane: Lane, batch: Batch, draws: KeyedDraws) -> BatchLooks:
         """More looks at the step's batch, for the lane's optimizer."""
-        hyper = {n: lane.take(h) for n, h in self._loss_numbers().items()}
+        hyper = {n: lane.take(h) for n, h in self._objective.numbers(self._progress).items()}
         keys = [mix(self._forward_seeds[r], self.clock[r]) for r in lane.rows]
 
         def loss(
             k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
         ) -> Tensor:
-            return self._mean_loss(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
+            return self._objective.mean(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
 
         return BatchLooks(
             [self.packed.modules[r] for r in lane.rows],
@@ -295,12 +281,12 @@ class Program:
         """The networks opened between their layers, for a gradient that asks."""
         if self._accumulate > 1:
             raise RecipeError(f"accumulate {self._accumulate}: this gradient takes whole batches")
-        hyper = self._loss_numbers()
+        hyper = self._objective.numbers(self._progress)
 
         def loss(
             k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
         ) -> Tensor:
-            return self._mean_loss(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
+            return self._objective.mean(output, y, y2, weight, {n: h[k] for n, h in hyper.items()})
 
         return BatchChain(
             self.packed.modules,
@@ -348,17 +334,18 @@ class Program:
         first, *rest = batch.parts(self._accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys = self._forward_keys()
-        lessons = [None] if self._taught is None else self._taught.split(first.x.shape[1], dim=1)
+        goal = self._objective
+        lessons = [None] if goal.taught is None else goal.taught.split(first.x.shape[1], dim=1)
         loss, g = self._engine(
-            Pass(first, self._loss_numbers(lessons[0]), keys, self._mean_loss, self.precision)
+            Pass(first, goal.numbers(self._progress, lessons[0]), keys, goal.mean, self.precision)
         )
         if rest:
             share = first.x.shape[1] / batch.x.shape[1]
             loss, g = share * loss, share * g  # copies: the engine writes into its own again
         for i, part in enumerate(rest, start=1):
             keys = self._forward_keys(i)
-            numbers = self._loss_numbers(lessons[min(i, len(lessons) - 1)])
-            own = Pass(part, numbers, keys, self._mean_loss, self.precision)
+            numbers = goal.numbers(self._progress, lessons[min(i, len(lessons) - 1)])
+            own = Pass(part, numbers, keys, goal.mean, self.precision)
             more, more_g = self._engine(own)
             share = part.x.shape[1] / batch.x.shape[1]
             loss.add_(more, alpha=share)
@@ -371,105 +358,20 @@ class Program:
         pairs = zip(self._forward_seeds, self.clock, strict=True)
         return [mix(seed, update, *part) for seed, update in pairs]
 
-    def _loss_numbers(self, lesson: Tensor | None = None) -> dict[str, Tensor]:
-        """What the members' losses are given, [k] or [k, ...] each.
-
-        lesson: the teacher's outputs for part of the batch; None: for all of it.
-        """
-        numbers = self._loss_hyper
-        if self._loss is not None and "progress" in self._loss.needs:
-            numbers = numbers | {"progress": self._progress()[:, 0]}
-        if self._taught is not None:
-            numbers = numbers | {"teacher": self._taught if lesson is None else lesson}
-        return numbers
-
-    def _lesson(self, batch: Batch) -> Tensor | None:
-        """The teacher's outputs [k, b, ...] for the batch, where the loss asks for them."""
-        teacher = self.task.teacher
-        if self._loss is None or "teacher" not in self._loss.needs or teacher is None:
-            return None
-        k, b = batch.x.shape[:2]
-        with self.precision():
-            outputs = teacher.teach(batch.x.flatten(0, 1))
-        return outputs.to(self.packed.w.dtype).view(k, b, *outputs.shape[1:])
-
-    def _mean_loss(
-        self,
-        output: Tensor,
-        y: Tensor,
-        y2: Tensor | None,
-        weight: Tensor | None,
-        hyper: Hyper,
-    ) -> Tensor:
-        """Loss of one member on its batch, 0-dim."""
-        if self._half:
-            output = output.float()
-        if not self._checked:
-            self._check_output(output, y)
-        value = self._sample_loss(output, y, hyper)
-        if y2 is not None and weight is not None:
-            # A user's loss may be a mean already: then the batch's mean weight serves.
-            weight = weight if value.ndim else weight.mean()
-            value = weight * value + (1 - weight) * self._sample_loss(output, y2, hyper)
-        if self._loss is not None and self._loss.weigh is not None:
-            value = value * self._loss.weigh(value.detach(), hyper)
-        return value.mean()
-
-    def _sample_loss(self, output: Tensor, target: Tensor, hyper: Hyper) -> Tensor:
-        """Loss [b] of one member; a loss of the user's own may be its mean."""
-        if self.task.loss is not None:
-            return self.task.loss(output, target, {})
-        assert self._loss is not None
-        return self._loss.value(output, target, hyper)
-
-    @property
-    def _loss(self) -> Loss | None:
-        """The loss that all members share; None where the user's own serves."""
-        return cast(Loss, self._losses[0].stages[0].method) if self._losses else None
-
     def _progress(self) -> Tensor:
         """[k, 1]: the share of the training that is over, in [0, 1)."""
         shares = [u / n for u, n in zip(self.clock, self.totals, strict=True)]
         return self._horizon.new_tensor(shares).unsqueeze(1)
 
     def judged_losses(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean losses [m] that evaluations tell, of m members' outputs [m, b, ...].
-
-        The same for all recipes of a task, so that they compare: cross-entropy without smoothing,
-        squared error, or the user's own loss.
-        """
-        if self.task.loss is not None:
-            return torch.stack([self.task.loss(o, target, {}).mean() for o in outputs])
-        method = family("loss").get(_LOSSES[self.task.shape.target])
-        assert isinstance(method, Loss)
-        hyper = dict.fromkeys(method.ranges, outputs.new_zeros(()))
-        targets = target.expand(len(outputs), *target.shape).flatten(0, 1)
-        return method.value(outputs.flatten(0, 1), targets, hyper).view(len(outputs), -1).mean(1)
+        """Mean losses [m] that evaluations tell, of m members' outputs [m, b, ...]."""
+        return self._objective.judged(outputs, target)
 
     def precision(self) -> AbstractContextManager[object]:
         """bfloat16 autocast where the recipe trains in it."""
         if not self._half:
             return _EXACT
         return torch.autocast(self.device.type, torch.bfloat16)
-
-    def _check_output(self, output: object, target: Tensor) -> None:
-        """Refuse an output that no loss of ours can take, in words, at the first step.
-
-        Raises:
-            TaskError: the model returns no tensor, or one of another shape.
-        """
-        self._checked = True
-        if not isinstance(output, Tensor):
-            raise TaskError(f"the model returns a {type(output).__name__}, not a tensor")
-        if self.task.loss is not None:
-            return
-        rows = target.shape[:2] if self.task.shape.target == "tokens" else target.shape[:1]
-        wanted = (*rows, self.task.shape.outputs)
-        if tuple(output.shape) != wanted:
-            raise TaskError(
-                f"the model returns {list(output.shape)} for {len(target)} samples; "
-                f"this data needs {list(wanted)}"
-            )
 
     # What to evaluate, to keep, and to go on from -------------------------------------------
 

@@ -9,10 +9,10 @@ from automl.records import Report, Segment, Status
 from automl.reports.line_plot import line
 from automl.reports.tables import change_rows, trial_lines, trials_rows
 from automl.search.strategy import Strategy, make_strategy
-from automl.study.controller import _next, _retell
 from automl.study.finals import changes, next_trials
 from automl.study.packing import Packer
 from automl.study.state import State, replay
+from automl.study.telling import next_segment, retell
 from automl.study.verdict import judge
 
 from .test_packing import SPACE, config
@@ -54,7 +54,7 @@ class Desk:
 
         def one(beside: Segment | None) -> Segment | None:
             new = self.state.searched < 9 and not (beside and beside.start)
-            found = _next(self.strategy, new, beside.recipe if beside and new else None)
+            found = next_segment(self.strategy, new, beside.recipe if beside and new else None)
             if found is not None:
                 event = {"segment": found.to_json(), "phase": "search", "label": "", "new": new}
                 like = {"like": beside.trial} if beside and new else {}
@@ -106,12 +106,12 @@ def test_a_study_with_copies_is_retold_packed_and_paid_as_it_was() -> None:
     # Killed anywhere, it goes on as it would have.
     for end in (len(desk.events), len(desk.events) // 2, 2 * len(desk.events) // 3):
         again = pbt()
-        _retell(again, list(enumerate(desk.events[:end])))
+        retell(again, list(enumerate(desk.events[:end])))
         first = replay(desk.events[:end])
         rest = [e for e in desk.events[end:] if e["kind"] == "ask"]
         if rest and desk.events[end]["kind"] == "ask":
             like = first.trials[rest[0]["like"]].recipe if "like" in rest[0] else None
-            found = _next(again, rest[0]["new"], like)
+            found = next_segment(again, rest[0]["new"], like)
             assert found == Segment.from_json(rest[0]["segment"])
 
 
