@@ -110,7 +110,7 @@ def study(folder: Path, stop: Callable[[State], bool] = lambda state: False) -> 
     task = replace(task, card=replace(task.card, space=SPACE.to_json()))
     config = StudyConfig(
         name="t", spec=TaskSpec("t"), card=task.card, strategy="asha", fidelity=(5, 20, 2),
-        budget=("12trials",), seed=3, seeds=1, workers=1, pack="3", spend_all=True,
+        budget=("12trials",), seed=3, seeds=1, workers=1, pack="4", spend_all=True,
     )  # fmt: skip
     journal = Journal(folder / "journal.db", "t", write=True)
     state = replay(event for _, event in journal.events())
@@ -145,7 +145,7 @@ def test_the_next_trials_take_the_slots_of_those_that_end(undisturbed: list[Any]
             slot = Slot.from_json(event["slot"])
             segment = Segment.from_json(event["segment"])
             taken = [s.place for s in state.slots.values() if s.pack == slot.pack]
-            assert slot.place not in taken and slot.place < slot.size <= 3
+            assert slot.place not in taken and slot.place < slot.size <= 4
             packs.setdefault(slot.pack, set()).add(segment.recipe.structure)
             starts.setdefault(slot.pack, set()).add(segment.start)
             if event.get("joined"):
@@ -168,7 +168,7 @@ def test_one_worker_repeats_a_study_and_a_resumed_one_goes_on(
     first = study(folder, stop=lambda state: len(state.joined) > 0 and len(state.trials) > 5)
     assert first[-1]["status"] == "interrupted"
     state = replay(first)
-    assert any(slot.size == 3 for slot in state.slots.values()) and state.open
+    assert any(slot.size == 4 for slot in state.slots.values()) and state.open
     kept = asks(first)
     assert kept == asks(undisturbed)[: len(kept)]
     whole = study(folder)

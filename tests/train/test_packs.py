@@ -17,8 +17,10 @@ from automl.recipe import Recipe
 from automl.records import Pack, Packing, Report, Segment, Slot, Status
 from automl.space.ranges import Value
 from automl.tasks.task import ModelTask
+from automl.train import walk
 from automl.train.probing import probe
 from automl.train.segment import run
+from automl.train.step import Program
 
 from .small_problem import PLAIN, in_float64, network, small_task
 from .test_engines import MIXED
@@ -123,6 +125,39 @@ def test_too_large_a_pack_is_halved_and_goes_on(tmp_path: Path) -> None:
     reports = by_trial(run(together(tmp_path, *found), task))
     assert {r.status for r in reports.values()} == {Status.DONE}
     assert [reports[k].packed for k in range(5)] == [1, 1, 1, 2, 2]  # 5 -> 3 + 2, 3 -> 1 each
+
+
+def test_halves_go_on_from_the_checkpoints_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight, alive, updates = False, list[weakref.ref[nn.Module]](), 0
+
+    def build(recipe: Recipe) -> nn.Module:
+        if tight and sum(ref() is not None for ref in alive) >= 2:
+            raise MemoryError
+        model = network(recipe)
+        alive.append(weakref.ref(model))
+        return model
+
+    class Counted(Program):
+        def step(self) -> Tensor:
+            nonlocal updates
+            updates += 1
+            return super().step()
+
+    task, pack = small_task(build), together(tmp_path / "halved", *segments([PLAIN] * 4))
+    looks = iter(range(100))
+    stopped = run(pack, task, stop=lambda: range(4) if next(looks) >= 10 else ())
+    assert {(r.status, r.reached) for r in stopped} == {(Status.STOPPED, 10)}
+    alive.clear()
+    tight = True
+    monkeypatch.setattr(walk, "Program", Counted)
+    reports = run(pack, task)
+    assert [(r.status, r.packed, r.passes) for r in reports] == [(Status.DONE, 2, 20.0)] * 4
+    assert updates == 2 * 10  # ten of each half: none from the start
+    whole = run(together(tmp_path / "whole", *segments([PLAIN] * 4)), small_task())
+    for report, other in zip(reports, whole, strict=True):
+        assert report.curve[-1][1] == pytest.approx(dict(other.curve[-1][1]), rel=1e-4)
 
 
 def test_a_slot_halves_until_its_trial_is_alone() -> None:
