@@ -24,6 +24,7 @@ arXiv:1602.01407 | Grosse, Roger and Martens, James | A Kronecker-factored appro
 arXiv:1603.05027 | He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian | Identity Mappings in Deep Residual Networks
 arXiv:1603.09382 | Huang, Gao and others | Deep Networks with Stochastic Depth
 arXiv:1606.00915 | Chen, Liang-Chieh and others | DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs
+arXiv:1607.03474 | Zilly, Julian Georg and Srivastava, Rupesh Kumar and Koutn{\'i}k, Jan and Schmidhuber, J{\"u}rgen | Recurrent Highway Networks
 arXiv:1608.03983 | Loshchilov, Ilya and Hutter, Frank | SGDR: Stochastic Gradient Descent with Warm Restarts
 arXiv:1701.06548 | Pereyra, Gabriel and others | Regularizing Neural Networks by Penalizing Confident Output Distributions
 arXiv:1703.02573 | Xie, Ziang and others | Data Noising as Smoothing in Neural Network Language Models

@@ -66,7 +66,9 @@ def architectures() -> Iterator[tuple[str, str, dict[str, Value]]]:
         assert isinstance(method, Architecture)
         small: dict[str, Value] = {}
         if "width" in method.ranges:
-            small["width"] = 16
+            small["width"] = 8 if "cells" in method.ranges else 16
+        if "cells" in method.ranges:
+            small["cells"] = 2
         if "depth" in method.ranges:
             small["depth"] = 1
         for rate in ("dropout", "drop_path"):

@@ -28,7 +28,7 @@ from automl.space.ranges import Choice, Float
 TEXT_RNN_CELLS_EDGES = ("e01", "e02", "e12", "e03", "e13", "e23")
 
 
-class TextRnnCell(nn.Module):
+class TextRnnCellsCell(nn.Module):
     """(x, h), each [b, width] -> the next h."""
 
     def __init__(self, width: int, edges: dict[str, nn.Module]) -> None:
@@ -47,7 +47,7 @@ class TextRnnCell(nn.Module):
         return (states[1] + states[2] + states[3]) / 3
 
 
-class TextRnnModel(nn.Module):
+class TextRnnCellsModel(nn.Module):
     """Tokens [b, t] int64 -> logits of the next token [b, t, vocabulary]."""
 
     def __init__(self, shape: Shape, cell: nn.Module, *, width: int, dropout: float) -> None:
@@ -83,7 +83,7 @@ def text_rnn_cells_network(
         return operation(width // parts, affine=affine)
 
     edges = {edge: place(edge, make) for edge in TEXT_RNN_CELLS_EDGES}
-    return TextRnnModel(shape, TextRnnCell(width, edges), width=width, dropout=dropout)
+    return TextRnnCellsModel(shape, TextRnnCellsCell(width, edges), width=width, dropout=dropout)
 
 
 def text_rnn_cells(
