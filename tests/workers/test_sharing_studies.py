@@ -81,14 +81,15 @@ def test_studies_share_and_needs_choose(make: Make, tmp_path: Path) -> None:
 
     # A small one comes: both are trained from then on, though the large one never rests.
     small = make("small", needs=["memory=1m"])  # every worker has that
-    counts = {"large": 0, "small": 0}
-    while counts["small"] < 10:
-        counts["small"] += drive(small, tmp_path, numbers)
-        counts["large"] += drive(large, tmp_path, numbers) if counts["small"] else 0
-        if not counts["small"]:
-            drive(large, tmp_path, numbers)
-    assert large.workers == small.workers == 1
-    assert 3 <= counts["large"] <= 30, counts
+
+    def turn() -> tuple[int, int]:
+        return drive(small, tmp_path, numbers), drive(large, tmp_path, numbers)
+
+    until(lambda: turn() and large.workers == small.workers == 1)
+    counts = [0, 0]
+    while counts[0] < 10:
+        counts = [a + b for a, b in zip(counts, turn(), strict=True)]
+    assert 3 <= counts[1] <= 30, counts
 
     # It ends: the large one has both workers again.
     small.close()
