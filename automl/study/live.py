@@ -22,7 +22,9 @@ class Live:
     """The driver's end. A full disk costs a screen its curves, not the study."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / _FILE).open("w", encoding="utf-8")
+        (folder / _FILE).write_bytes(b"")
+        # Appending: one that still writes there leaves no hole.
+        self._file = (folder / _FILE).open("a", encoding="utf-8")
         self._last: dict[str, str] = {}  # phase and crew, for a file that begins anew
 
     def hear(self, event: Mapping[str, Any]) -> None:
@@ -54,6 +56,13 @@ class Following:
         self._place = 0
 
     def news(self) -> list[dict[str, Any]]:
+        try:
+            return self._read()
+        except ValueError:  # it began anew and is as long again already: this was half a line
+            self._place = 0
+            return self._read()
+
+    def _read(self) -> list[dict[str, Any]]:
         try:
             with self._path.open("rb") as file:
                 if file.seek(0, 2) < self._place:

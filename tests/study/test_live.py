@@ -73,3 +73,16 @@ def test_a_new_driver_begins_anew(tmp_path: Path, driver: Callable[[], Live]) ->
     reader.news()
     driver().hear(progress(7))
     assert [e["trial"] for e in reader.news()] == [7]
+
+
+def test_a_file_that_began_anew_and_outgrew_the_reader_is_read_from_its_start(
+    tmp_path: Path, driver: Callable[[], Live]
+) -> None:
+    first, reader = driver(), Following(tmp_path)
+    first.hear(progress(1))
+    reader.news()
+    second = driver()
+    for n in (10_000_000, 20_000_000):  # longer lines: the reader's place is within one
+        second.hear(progress(n))
+    first.hear(progress(3))  # the first driver has not heard yet that it was replaced
+    assert [e["trial"] for e in reader.news()] == [10_000_000, 20_000_000, 3]
