@@ -14,7 +14,8 @@ import pytest
 from automl.service import handed_over, serving
 from automl.study.preparing import saved_state
 
-from ..study.test_control import AUTOML, say, tune
+from ..press import AUTOML, Press
+from ..study.test_control import say, tune
 from ..study.test_kill import TASK
 
 
@@ -26,12 +27,10 @@ def until(what: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
-def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
+def test_a_detached_study_outlives_its_service(press: Press, tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 300"))
     runs = tmp_path / "runs"
-    told = subprocess.run(
-        tune(tmp_path, "s", "--detach"), cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
+    told = say(press, tmp_path, *tune(tmp_path, "s", "--detach"))
     service = psutil.Process(serving(runs))
     assert told.startswith(f"s is run by the driver service, process {service.pid}\n")
     until(lambda: saved_state("s", runs=runs).trials)
@@ -47,12 +46,10 @@ def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
         again = subprocess.Popen([AUTOML, "driver", "start"], cwd=tmp_path, stdout=log, stderr=log)
     try:
         until(lambda: serving(runs) == again.pid)
-        second = subprocess.run(
-            [AUTOML, "driver", "start"], cwd=tmp_path, capture_output=True, text=True
-        )
+        second = press.run("driver", "start", cwd=tmp_path)
         assert second.returncode == 2
         assert f"process {again.pid} is the driver service of runs already" in second.stderr
-        look = subprocess.run([AUTOML, "attach", "s"], cwd=tmp_path, capture_output=True, text=True)
+        look = press.run("attach", "s", cwd=tmp_path)
         assert look.returncode in (0, 3), look.stderr
         assert look.stdout.startswith("s: goes on after ")
         assert "report   runs/s/report.html" in look.stdout
@@ -60,11 +57,11 @@ def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
     finally:
         again.send_signal(signal.SIGTERM)
         assert again.wait(30) == 0
-    assert "  done  " in say(tmp_path, "ls")
+    assert "  done  " in say(press, tmp_path, "ls")
     assert "s: ended" in (tmp_path / "service.log").read_text()
 
 
-def test_what_does_not_run_cannot_be_attached_to(tmp_path: Path) -> None:
-    done = subprocess.run([AUTOML, "attach", "x"], cwd=tmp_path, capture_output=True, text=True)
+def test_what_does_not_run_cannot_be_attached_to(press: Press, tmp_path: Path) -> None:
+    done = press.run("attach", "x", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no study named 'x'" in done.stderr
