@@ -12,8 +12,6 @@ from hypothesis import HealthCheck, settings
 
 from automl.executors.valkey import Server
 
-from .press import Press
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
@@ -32,11 +30,3 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
-    """Runs `automl` without loading it each time."""
-    press = Press(tmp_path_factory.mktemp("press"))
-    yield press
-    press.close()

@@ -8,17 +8,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ..press import AUTOML, Press, Running
-
 pytestmark = pytest.mark.slow
 
+AUTOML = str(Path(sys.executable).parent / "automl")
 # Few things to search, so that few changes are left to be tried one by one in the verdict.
 SPACE = [
     "architecture=mlp",
@@ -37,24 +35,8 @@ SPACE = [
 ]
 SETS = [word for text in SPACE for word in ("--set", text)]
 TINY = ["tune", "digits", *SETS, "--epochs", "2", "--workers", "2", "--seeds", "2"]
-LONGER = ["tune", "digits", *SETS, "--epochs", "15", "--workers", "2", "--seeds", "1"]
+LONGER = ["tune", "digits", *SETS, "--epochs", "30", "--workers", "2", "--seeds", "1"]
 LONGER += ["--budget", "12trials", "--strategy", "random", "--mlflow", "off"]
-# And where nothing of the training matters: one that costs nothing.
-LOOP = """
-import math
-
-steps = 2
-metric = "accuracy"
-space = {"lr": "log 1e-5..1e-1 = 1e-3", "wd": "0.0..1.0 = 0.9"}
-
-
-def train(trial):
-    lr, wd = trial.recipe["lr"], trial.recipe["wd"]
-    value = 0.9 - 0.05 * (math.log10(lr) + 2) ** 2 - 0.2 * (wd - 0.3) ** 2
-    for step in (1, 2):
-        trial.report(step, {"accuracy": value - 0.1 / step})
-"""
-QUICK = ["tune", "loop.py", "--workers", "2", "--seeds", "1", "--mlflow", "off"]
 
 
 @pytest.fixture
@@ -62,20 +44,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AUTOML_RUNS", raising=False)
     monkeypatch.setenv("CI", "1")
-    (tmp_path / "loop.py").write_text(LOOP)
     return tmp_path
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTOML, *arguments], capture_output=True, text=True, timeout=300)
 
 
-@pytest.fixture
-def run(press: Press, place: Path) -> Run:
-    """Runs `automl` there."""
-    return partial(press.run, cwd=place)
-
-
-def _wait_for(what: str, file: Path, process: Running) -> None:
+def _wait_for(what: str, file: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while what not in (file.read_text() if file.exists() else ""):
         assert process.poll() is None, file.read_text()
@@ -83,9 +59,8 @@ def _wait_for(what: str, file: Path, process: Running) -> None:
         time.sleep(0.05)
 
 
-def test_a_newcomer_tunes_digits_and_looks_around(run: Run, place: Path) -> None:
-    command = [AUTOML, *TINY, "--budget", "12trials", "--mlflow", "off"]
-    done = subprocess.run(command, capture_output=True, text=True)  # a process of its own
+def test_a_newcomer_tunes_digits_and_looks_around(place: Path) -> None:
+    done = _run(*TINY, "--budget", "12trials", "--mlflow", "off")
     assert done.stderr == ""
     assert done.returncode in (0, 3), done.stdout
     assert "\x1b" not in done.stdout
@@ -98,45 +73,44 @@ def test_a_newcomer_tunes_digits_and_looks_around(run: Run, place: Path) -> None
         assert (place / "runs/digits" / file).stat().st_size > 0
         assert f"runs/digits/{file}" in verdict or file == "trials.csv"
 
-    assert re.search(r"^digits +digits +done +12 ", run("ls").stdout, re.MULTILINE)
-    shown = run("show", "digits").stdout
+    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
+    shown = _run("show", "digits").stdout
     assert verdict.splitlines()[0] in shown
-    best = run("best", "digits").stdout
+    best = _run("best", "digits").stdout
     assert best == (place / "runs/digits/best.toml").read_text()
 
     # The same command again finds the study done: the verdict at once, nothing trained.
-    again = run(*TINY, "--budget", "12trials", "--mlflow", "off")
+    again = _run(*TINY, "--budget", "12trials", "--mlflow", "off")
     assert again.returncode == done.returncode
     assert verdict.splitlines()[0] in again.stdout
 
-    trained = run("train", "runs/digits/best.toml", "--save", "mine.safetensors")
+    trained = _run("train", "runs/digits/best.toml", "--save", "mine.safetensors")
     assert trained.returncode == 0, trained.stderr
     assert "validation accuracy" in trained.stdout
     assert re.search(r"^test/accuracy +\d", trained.stdout, re.MULTILINE)
     assert (place / "mine.safetensors").stat().st_size > 0
 
 
-def _begin(press: Press, out: Path, *arguments: str, until: str) -> Running:
-    process = press.start(*arguments, cwd=out.parent, out=out)
+def _begin(out: Path, *arguments: str, until: str) -> subprocess.Popen[bytes]:
+    with out.open("wb") as file:
+        process = subprocess.Popen([AUTOML, *arguments], stdout=file, stderr=subprocess.STDOUT)
     _wait_for(until, out, process)
     return process
 
 
-def test_a_study_is_stopped_looked_at_and_taken_up_again(
-    run: Run, press: Press, place: Path
-) -> None:
+def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     out = place / "out.txt"
     wide = [w.replace("width=32", "width=16..32") for w in LONGER]
     aims = ["--objective", "val/accuracy", "--objective", "params:min"]
     aims += ["--constraint", "params<2k", "--constraint", "latency<1s"]
-    process = _begin(press, out, *wide, *aims, until="trial 0 (baseline)")
+    process = _begin(out, *wide, *aims, until="trial 0 (baseline)")
     process.send_signal(signal.SIGSTOP)  # on a busy machine it could end while we look
 
     # While it runs: everybody may look, nobody may run it a second time or delete it.
-    assert re.search(r"^digits +digits +running", run("ls").stdout, re.MULTILINE)
-    assert "running; " in run("show", "digits").stdout
-    assert run("best", "digits").returncode == 0
-    refused = run("rm", "digits", "--yes")
+    assert re.search(r"^digits +digits +running", _run("ls").stdout, re.MULTILINE)
+    assert "running; " in _run("show", "digits").stdout
+    assert _run("best", "digits").returncode == 0
+    refused = _run("rm", "digits", "--yes")
     assert refused.returncode == 2
     assert "is being run by process" in refused.stderr
 
@@ -147,42 +121,42 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(
     assert "stopping: running trials save themselves" in text
     assert "Best so far:" in text
     assert text.rstrip().endswith("Go on with: automl resume digits")
-    assert re.search(r"^digits +digits +interrupted", run("ls").stdout, re.MULTILINE)
+    assert re.search(r"^digits +digits +interrupted", _run("ls").stdout, re.MULTILINE)
 
-    rest = run("resume", "digits", "--mlflow", "off")
+    rest = _run("resume", "digits", "--mlflow", "off")
     assert rest.returncode in (0, 3), rest.stdout + rest.stderr
     assert rest.stdout.startswith("digits: goes on after ")
     assert "Cost: 12 trials" in rest.stdout
-    assert re.search(r"^digits +digits +done +12 ", run("ls").stdout, re.MULTILINE)
+    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
 
     # Two objectives and two constraints, all the way to the files.
     assert re.search(r"; front of \d+ recipes?; best accuracy \d\d\.\d\d %, params ", rest.stdout)
     assert re.search(r"Beside it: params \S+k", rest.stdout)
     assert re.search(r"(It keeps|the baseline breaks) params<2k", rest.stdout)
-    shown = run("show", "digits").stdout
+    shown = _run("show", "digits").stdout
     front = re.findall(r"^ *\*(\d+) .*%", shown, re.MULTILINE)
     assert front, shown
-    lines = run("show", "digits", front[-1]).stdout.splitlines()
+    lines = _run("show", "digits", front[-1]).stdout.splitlines()
     assert "on the front" in lines
     assert (place / "runs/digits/pareto.svg").stat().st_size > 0
-    one = run("export", "digits", "--format", "toml", "--trial", front[-1])
+    one = _run("export", "digits", "--format", "toml", "--trial", front[-1])
     assert f"trial = {front[-1]}" in one.stdout
-    best = json.loads(run("best", "digits", "--json").stdout)
+    best = json.loads(_run("best", "digits", "--json").stdout)
     assert best["score"]["cost_params"] < 2000
 
 
-def test_sigterm_is_a_first_ctrl_c(press: Press, place: Path) -> None:
+def test_sigterm_is_a_first_ctrl_c(place: Path) -> None:
     out = place / "out.txt"
-    process = _begin(press, out, *LONGER, until="smoke trial")
+    process = _begin(out, *LONGER, until="smoke trial")
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 1
     assert out.read_text().rstrip().endswith("Go on with: automl resume digits")
 
 
-def test_two_signals_stop_at_once(press: Press, place: Path) -> None:
+def test_two_signals_stop_at_once(place: Path) -> None:
     out = place / "out.txt"
-    process = _begin(press, out, *LONGER, until="smoke trial")
+    process = _begin(out, *LONGER, until="smoke trial")
     time.sleep(0.5)
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -227,8 +201,8 @@ def test_ctrl_c_before_anything_runs_leaves_nothing(place: Path) -> None:
     assert not list((place / "runs").glob("*/journal.db"))
 
 
-def test_json_is_events_and_nothing_else(run: Run, place: Path) -> None:
-    done = run(*QUICK, "--budget", "3trials", "--json", "--strategy", "random")
+def test_json_is_events_and_nothing_else(place: Path) -> None:
+    done = _run(*TINY, "--budget", "3trials", "--json", "--mlflow", "off", "--strategy", "random")
     assert done.returncode in (0, 3), done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [e["kind"] for e in events]
@@ -238,8 +212,8 @@ def test_json_is_events_and_nothing_else(run: Run, place: Path) -> None:
     assert sum(e["kind"] == "ask" and e["phase"] == "search" for e in events) == 3
 
 
-def test_dry_run_prints_the_plan_and_leaves_nothing(run: Run, place: Path) -> None:
-    done = run(*TINY, "--budget", "20full", "--dry-run")
+def test_dry_run_prints_the_plan_and_leaves_nothing(place: Path) -> None:
+    done = _run(*TINY, "--budget", "20full", "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert list(lines) == (
@@ -250,14 +224,14 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(run: Run, place: Path) -> No
     assert [p.name for p in (place / "runs").rglob("*")] == []
 
 
-def test_a_study_of_other_settings_is_not_taken_up(run: Run, place: Path) -> None:
-    first = run(*QUICK, "--budget", "2trials", "--quiet")
+def test_a_study_of_other_settings_is_not_taken_up(place: Path) -> None:
+    first = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
     assert first.returncode in (0, 3), first.stderr
     assert "smoke" not in first.stdout  # --quiet: the verdict only
     assert "Cost: 2 trials" in first.stdout
-    other = run(*QUICK, "--budget", "3trials")
+    other = _run(*TINY, "--budget", "3trials", "--mlflow", "off")
     assert other.returncode == 2
-    assert "a study named 'loop' exists with budget 2trials, not 3trials" in other.stderr
+    assert "a study named 'digits' exists with budget 2trials, not 3trials" in other.stderr
     assert other.stderr.count("\n") == 1
 
 
@@ -269,7 +243,7 @@ def test_the_live_screen_leaves_no_trace(place: Path) -> None:
     environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [AUTOML, *TINY, "--budget", "4trials", "--mlflow", "off", "--pack", "off"],
+        [AUTOML, *TINY, "--budget", "4trials", "--mlflow", "off"],
         stdout=child,
         stderr=child,
         stdin=child,
@@ -296,33 +270,37 @@ def test_the_live_screen_leaves_no_trace(place: Path) -> None:
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and the cursor is back
 
 
-def test_packs_are_measured_and_used(run: Run, place: Path) -> None:
-    measured = run("bench", "packs", "digits", *SETS, "--largest", "4")
+def test_packs_are_measured_and_used(place: Path) -> None:
+    measured = _run("bench", "packs", "digits", *SETS, "--largest", "4")
     assert measured.returncode == 0, measured.stderr
     assert "TRIALS x SAMPLES/S" in measured.stdout
     assert re.search(r"^2 +.* MiB$", measured.stdout, re.MULTILINE)
     assert re.search(r"^auto trains ", measured.stdout, re.MULTILINE)
-    tuned = run(*LONGER, "--pack", "6", "--name", "packed")
+    tuned = _run(*LONGER, "--pack", "6", "--name", "packed")
     assert tuned.returncode in (0, 3), tuned.stderr
     assert re.search(r"search ended after 12 trials \(packed 12\); best", tuned.stdout)
 
 
-def test_a_loop_of_ones_own_has_no_packs_to_measure(run: Run, place: Path) -> None:
-    refused = run("bench", "packs", "loop.py")
+def test_a_loop_of_ones_own_has_no_packs_to_measure(place: Path) -> None:
+    text = 'space = {"lr": "0.1..0.2"}\nmetric = "score"\n\n\ndef train(trial):\n    pass\n'
+    (place / "loop.py").write_text(text)
+    refused = _run("bench", "packs", "loop.py")
     assert refused.returncode == 2
     assert "trains itself: its trials cannot be packed" in refused.stderr
 
 
-def test_a_study_begins_where_an_earlier_one_ended(run: Run, place: Path) -> None:
-    first = _points(run(*QUICK, "--budget", "6trials", "--name", "one", "--json"))
-    second = [*QUICK, "--budget", "4trials", "--name", "two"]
-    again = _points(run(*second, "--warm-start", "one", "--json"))
+def test_a_study_begins_where_an_earlier_one_ended(place: Path) -> None:
+    first = _points(
+        _run(*TINY, "--budget", "6trials", "--mlflow", "off", "--name", "one", "--json")
+    )
+    second = [*TINY, "--budget", "4trials", "--mlflow", "off", "--name", "two"]
+    again = _points(_run(*second, "--warm-start", "one", "--json"))
     assert again[0] == first[0]  # the baseline
     assert again[1] in first[1:]
     shutil.rmtree(place / "runs" / "one")
-    same = run(*second, "--warm-start", "one")  # ended; it does not need the earlier one
+    same = _run(*second, "--warm-start", "one")  # ended; it does not need the earlier one
     assert same.returncode in (0, 3), same.stderr
-    other = run(*second)
+    other = _run(*second)
     assert other.returncode == 2
     assert "exists with warm_start one, not nothing" in other.stderr
 
@@ -335,12 +313,29 @@ def _points(done: subprocess.CompletedProcess[str]) -> list[object]:
     return [e["segment"]["recipe"]["point"] for e in asked if e["segment"]["start"] == 0]
 
 
-def test_a_search_that_can_gain_no_more_ends_and_says_so(run: Run, place: Path) -> None:
-    tune = [*QUICK, "--budget", "45trials"]
-    done = run(*tune)
+LOOP = """
+import math
+
+steps = 2
+metric = "accuracy"
+space = {"lr": "log 1e-5..1e-1 = 1e-3", "wd": "0.0..1.0 = 0.9"}
+
+
+def train(trial):
+    lr, wd = trial.recipe["lr"], trial.recipe["wd"]
+    value = 0.9 - 0.05 * (math.log10(lr) + 2) ** 2 - 0.2 * (wd - 0.3) ** 2
+    for step in (1, 2):
+        trial.report(step, {"accuracy": value - 0.1 / step})
+"""
+
+
+def test_a_search_that_can_gain_no_more_ends_and_says_so(place: Path) -> None:
+    (place / "loop.py").write_text(LOOP)
+    tune = ["tune", "loop.py", "--budget", "45trials", "--mlflow", "off", "--workers", "2"]
+    done = _run(*tune, "--seeds", "1")
     assert "not expected to find anything better: the rest of the budget is saved" in done.stdout
     found = re.search(r"search ended after (\d+) trials", done.stdout)
     assert found is not None and int(found.group(1)) < 45
-    assert "It ended before its budget did" in run("explain", "loop").stdout
-    whole = run(*tune, "--name", "whole", "--spend-all")
+    assert "It ended before its budget did" in _run("explain", "loop").stdout
+    whole = _run(*tune, "--seeds", "1", "--name", "whole", "--spend-all")
     assert "search ended after 45 trials" in whole.stdout

@@ -14,8 +14,7 @@ import pytest
 from automl.service import handed_over, serving
 from automl.study.preparing import saved_state
 
-from ..press import AUTOML, Press
-from ..study.test_control import say, tune
+from ..study.test_control import AUTOML, say, tune
 from ..study.test_kill import TASK
 
 
@@ -27,10 +26,12 @@ def until(what: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
-def test_a_detached_study_outlives_its_service(press: Press, tmp_path: Path) -> None:
+def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 300"))
     runs = tmp_path / "runs"
-    told = say(press, tmp_path, *tune(tmp_path, "s", "--detach"))
+    told = subprocess.run(
+        tune(tmp_path, "s", "--detach"), cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
     service = psutil.Process(serving(runs))
     assert told.startswith(f"s is run by the driver service, process {service.pid}\n")
     until(lambda: saved_state("s", runs=runs).trials)
@@ -46,10 +47,12 @@ def test_a_detached_study_outlives_its_service(press: Press, tmp_path: Path) -> 
         again = subprocess.Popen([AUTOML, "driver", "start"], cwd=tmp_path, stdout=log, stderr=log)
     try:
         until(lambda: serving(runs) == again.pid)
-        second = press.run("driver", "start", cwd=tmp_path)
+        second = subprocess.run(
+            [AUTOML, "driver", "start"], cwd=tmp_path, capture_output=True, text=True
+        )
         assert second.returncode == 2
         assert f"process {again.pid} is the driver service of runs already" in second.stderr
-        look = press.run("attach", "s", cwd=tmp_path)
+        look = subprocess.run([AUTOML, "attach", "s"], cwd=tmp_path, capture_output=True, text=True)
         assert look.returncode in (0, 3), look.stderr
         assert look.stdout.startswith("s: goes on after ")
         assert "report   runs/s/report.html" in look.stdout
@@ -57,11 +60,11 @@ def test_a_detached_study_outlives_its_service(press: Press, tmp_path: Path) -> 
     finally:
         again.send_signal(signal.SIGTERM)
         assert again.wait(30) == 0
-    assert "  done  " in say(press, tmp_path, "ls")
+    assert "  done  " in say(tmp_path, "ls")
     assert "s: ended" in (tmp_path / "service.log").read_text()
 
 
-def test_what_does_not_run_cannot_be_attached_to(press: Press, tmp_path: Path) -> None:
-    done = press.run("attach", "x", cwd=tmp_path)
+def test_what_does_not_run_cannot_be_attached_to(tmp_path: Path) -> None:
+    done = subprocess.run([AUTOML, "attach", "x"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no study named 'x'" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,9 @@ import pytest
 from automl.records import TaskSpec
 from automl.tasks.opening import open_task
 
-from ..press import Press
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+AUTOML = str(Path(sys.executable).parent / "automl")
 
 
 def test_the_model_in_it_is_a_task(tmp_path: Path) -> None:
@@ -30,17 +31,17 @@ def test_its_links_lead_to_files_of_the_repository() -> None:
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
-def test_its_commands_are_there(press: Press, tmp_path: Path) -> None:
+def test_its_commands_are_there() -> None:
     named = set(re.findall(r"automl ([a-z]+)", README))
     assert {"tune", "resume", "ui"} <= named
-    done = press.run("--help", cwd=tmp_path)
+    done = subprocess.run([AUTOML, "--help"], capture_output=True, text=True)
     known = set(re.findall(r"^  ([a-z]+)  ", done.stdout, re.M))
     assert named <= {*known, "is"}  # "automl is there"
 
 
-def test_its_options_are_there(press: Press, tmp_path: Path) -> None:
+def test_its_options_are_there() -> None:
     helps = [
-        press.run(*words, "--help", cwd=tmp_path).stdout
+        subprocess.run([AUTOML, *words, "--help"], capture_output=True, text=True).stdout
         for words in (["tune"], ["transfer"], ["train"], ["worker", "start"])
     ]
     text = re.sub(r'--cmd ".*?"', "--cmd", README)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,29 +20,36 @@ from automl.study.control import Control
 from automl.study.preparing import saved_state
 from automl.study.state import State
 
-from ..press import Press, Running
 from .test_kill import TASK, fingerprint
+
+AUTOML = str(Path(sys.executable).parent / "automl")
 
 
 def tune(folder: Path, name: str, *more: str) -> list[str]:
     return [
-        "tune", str(folder / "task.py"), "--name", name, "--budget", "2trials",
+        AUTOML, "tune", str(folder / "task.py"), "--name", name, "--budget", "2trials",
         "--strategy", "random", "--seeds", "1", "--workers", "1", "--pack", "off",
         "--mlflow", "off", "--quiet", "--set", "model.width=16", *more,
     ]  # fmt: skip
 
 
 @contextlib.contextmanager
-def driver(press: Press, words: list[str], folder: Path, **environment: str) -> Iterator[Running]:
-    process = press.start(*words, cwd=folder, out=folder / "driver.log", **environment)
+def driver(
+    command: list[str], folder: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "driver.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log
+        )
     try:
         yield process
     finally:
-        process.end()
+        process.kill()
+        process.wait()
 
 
-def say(press: Press, folder: Path, *words: str) -> str:
-    done = press.run(*words, cwd=folder)
+def say(folder: Path, *words: str) -> str:
+    done = subprocess.run([AUTOML, *words], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -71,29 +81,27 @@ def test_a_wish_is_read_by_every_process_that_sees_the_folder(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(
-    press: Press, place: Path
-) -> None:
+def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(place: Path) -> None:
     def begun(state: State) -> bool:
         return bool(Store(place / "runs" / "s" / "checkpoints").steps(max(state.trials, default=0)))
 
-    with driver(press, tune(place, "s"), place) as process:
+    with driver(tune(place, "s"), place) as process:
         until(place, "s", lambda s: s.open)
-        assert say(press, place, "pause", "s") == "s is paused; go on with: automl resume s\n"
-        assert "  paused  " in say(press, place, "ls")
+        assert say(place, "pause", "s") == "s is paused; go on with: automl resume s\n"
+        assert "  paused  " in say(place, "ls")
         assert begun(until(place, "s", begun))  # it saved itself
         asked = saved_state("s", runs=place / "runs").updated
         time.sleep(0.5)
         assert saved_state("s", runs=place / "runs").updated == asked  # nothing goes on
-        assert say(press, place, "resume", "s").startswith("s goes on, run by process")
+        assert say(place, "resume", "s").startswith("s goes on, run by process")
         running = until(place, "s", lambda s: s.trials.get(1))
         assert not running.paused
-        assert say(press, place, "stop", "s") == "s is stopped; go on with: automl resume s\n"
+        assert say(place, "stop", "s") == "s is stopped; go on with: automl resume s\n"
         assert process.wait(20) == 1
     stopped = saved_state("s", runs=place / "runs")
     assert stopped.ended == "interrupted" and stopped.verdict is None
     for name in ("s", "c"):
-        done = press.run(*tune(place, name), cwd=place)
+        done = subprocess.run(tune(place, name), cwd=place, stdout=subprocess.DEVNULL)
         assert done.returncode in (0, 3)
     assert fingerprint(saved_state("s", runs=place / "runs")) == fingerprint(
         saved_state("c", runs=place / "runs")
@@ -101,26 +109,22 @@ def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(
 
 
 def test_what_waits_in_a_queue_without_workers_is_withdrawn_at_once(
-    press: Press, place: Path, broker: Server
+    place: Path, broker: Server
 ) -> None:
     client = connect(broker.url)
-    with driver(
-        press, tune(place, "q", "--queue", "empty"), place, AUTOML_BROKER=broker.url
-    ) as process:
+    with driver(tune(place, "q", "--queue", "empty"), place, AUTOML_BROKER=broker.url) as process:
         until(place, "q", lambda s: s.open)
-        say(press, place, "pause", "q")
+        say(place, "pause", "q")
         until(place, "q", lambda s: s.trials[0].message == "" and s.paused)
         deadline = time.monotonic() + 10
         while list(client.scan_iter(match="automl:q-*:order:*")):
             assert time.monotonic() < deadline
-        say(press, place, "stop", "q")
+        say(place, "stop", "q")
         assert process.wait(20) == 1
 
 
 @pytest.mark.parametrize("word", ["pause", "stop"])
-def test_what_does_not_run_cannot_be_paused_or_stopped(
-    word: str, press: Press, tmp_path: Path
-) -> None:
-    done = press.run(word, "x", cwd=tmp_path)
+def test_what_does_not_run_cannot_be_paused_or_stopped(word: str, tmp_path: Path) -> None:
+    done = subprocess.run([AUTOML, word, "x"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "no study named 'x'" in done.stderr
