@@ -178,7 +178,8 @@ class Packing:
     """What packs are worth for recipes of one structure, as a worker has measured it.
 
     `size` members train best together, each `gain` times as fast as alone; 1: better alone, and
-    `reason` says why. `rows` are (members, seconds a member and update, peak memory in MiB).
+    `reason` says why. Of more, it says why they are no CUDA graph, where that was tried. `rows` are
+    (members, seconds a member and update, peak memory in MiB).
     `engine` is "compiled" where compiling such packs pays within the study. Where that was
     measured, `compiled` is the gain then, and `compile_seconds` what compiling took.
     """

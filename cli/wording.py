@@ -43,7 +43,9 @@ def packing_words(found: Packing) -> str:
     if found.size == 1:
         return f"trials of its kind train alone: {found.reason}"
     compiled = ", compiled," if found.engine == "compiled" else ""
-    return f"packs of {found.size} such trials{compiled} train {found.gain:.1f} times as fast"
+    without = f" ({found.reason})" if found.reason else ""
+    many = f"packs of {found.size} such trials{compiled}"
+    return f"{many} train {found.gain:.1f} times as fast{without}"
 
 
 def curve(values: Sequence[float], width: int) -> str:

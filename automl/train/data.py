@@ -116,27 +116,39 @@ class Feed:
         return self._ranks[score]
 
     def batch(
-        self, update: int | Sequence[int], choose: Callable[[Tensor], Tensor] = lambda x: x
+        self,
+        update: int | Sequence[int],
+        choose: Callable[[Tensor], Tensor] = lambda x: x,
+        *,
+        given: Callable[[Callable[[], list[Tensor]]], Sequence[Tensor]] = lambda make: make(),
     ) -> Batch:
         """The batch of one update: of the same for all members, or of each one's own.
 
         Args:
+            update: a list of the members' may change after the call, for what `given` makes later.
             choose: which samples [k, b] to take for the ones drawn; of tensors only.
+            given: hands on what is found on the host, as it is made.
         """
         if self._tensors is None:
-            pairs = [next(self._loaded) for _ in self._seeds]
-            xs, ys = zip(*pairs, strict=True)
-            x, y = torch.stack(xs), torch.stack(ys)
-            return Batch(_placed(x, self._device, self._dtype), _placed(y, self._device, None))
+            return Batch(*given(self._read))
         x, y = self._tensors
-        size = self._size
-        first = update * size if isinstance(update, int) else [u * size for u in update]
-        index = choose(self._order.indices(first, size))
+        (index,) = given(lambda: [self._places(update)])
+        index = choose(index)
         flat = index.reshape(-1)
         return Batch(
             x.index_select(0, flat).view(*index.shape, *x.shape[1:]),
             y.index_select(0, flat).view(*index.shape, *y.shape[1:]),
         )
+
+    def _places(self, update: int | Sequence[int]) -> Tensor:
+        size = self._size
+        first = update * size if isinstance(update, int) else [u * size for u in update]
+        return self._order.indices(first, size)
+
+    def _read(self) -> list[Tensor]:
+        pairs = [next(self._loaded) for _ in self._seeds]
+        x, y = (torch.stack(column) for column in zip(*pairs, strict=True))
+        return [_placed(x, self._device, self._dtype), _placed(y, self._device, None)]
 
     def _requests(self, wanted: list[tuple[int, int]]) -> Iterable[tuple[int, list[int]]]:
         return _Requests(self._order, self._size, self._seeds, wanted)

@@ -52,14 +52,15 @@ class Lane:
         """The lane's rows of x [k, ...]: x itself, a view of it, or a copy."""
         if self._whole:
             return x
-        return x[self._first : self._last] if self._view else x.index_select(0, self._at(x))
+        return x[self._first : self._last] if self._view else x.index_select(0, self.at(x))
 
     def put(self, x: Tensor, part: Tensor) -> None:
         """Write back what `take` gave, once it has been changed in place."""
         if not self._view:
-            x.index_copy_(0, self._at(x), part)
+            x.index_copy_(0, self.at(x), part)
 
-    def _at(self, x: Tensor) -> Tensor:
+    def at(self, x: Tensor) -> Tensor:
+        """The lane's rows [n], on x's device."""
         if self._index is None or self._index.device != x.device:
             self._index = torch.tensor(self.rows, device=x.device)
         return self._index
@@ -139,7 +140,8 @@ def merged(lanes: Sequence[Lane], whole: Batch, parts: Sequence[Batch]) -> Batch
         return parts[0]
     x, y = whole.x.clone(), whole.y.clone()
     for lane, part in zip(lanes, parts, strict=True):
-        x[lane.rows], y[lane.rows] = part.x, part.y
+        x.index_copy_(0, lane.at(x), part.x)
+        y.index_copy_(0, lane.at(y), part.y)
     mixed = [(lane, p) for lane, p in zip(lanes, parts, strict=True) if p.y2 is not None]
     if not mixed:
         return Batch(x, y)
@@ -149,5 +151,6 @@ def merged(lanes: Sequence[Lane], whole: Batch, parts: Sequence[Batch]) -> Batch
         weight = weight.to(mixed[0][1].weight.dtype)  # type: ignore[union-attr]
     for lane, part in mixed:
         assert part.y2 is not None and part.weight is not None
-        y2[lane.rows], weight[lane.rows] = part.y2, part.weight
+        y2.index_copy_(0, lane.at(y), part.y2)
+        weight.index_copy_(0, lane.at(y), part.weight)
     return Batch(x, y, y2, weight)

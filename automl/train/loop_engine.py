@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from automl.methods.stages import Batch
+from automl.train.inputs import Inputs
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
 
@@ -27,14 +28,16 @@ Precision = Callable[[], AbstractContextManager[object]]
 class Pass:
     """One pass over a batch of all members.
 
-    hyper: of the loss, [k] each; keys: of what each member's modules draw (dropout) in this update.
+    hyper: of the loss, [k] each; keys: says those of what each member's modules draw (dropout) in
+    the update that stands next; inputs: hands on what is drawn by them beforehand.
     """
 
     batch: Batch
     hyper: Mapping[str, Tensor]
-    keys: Sequence[int]
+    keys: Callable[[], Sequence[int]]
     loss: MemberLoss
     precision: Precision
+    inputs: Inputs
 
 
 class LoopEngine:
@@ -46,10 +49,10 @@ class LoopEngine:
     def __call__(self, work: Pass) -> tuple[Tensor, Tensor]:
         packed, batch = self._packed, work.batch
         packed.g.zero_()
-        losses = []
+        losses, keys = [], work.keys()
         with torch.enable_grad():
             for k, module in enumerate(packed.modules):
-                seed_torch(work.keys[k], packed.w.device)
+                seed_torch(keys[k], packed.w.device)
                 with work.precision():
                     output = module(batch.x[k])
                 y2 = None if batch.y2 is None else batch.y2[k]

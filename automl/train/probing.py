@@ -26,7 +26,7 @@ from automl.tasks.task import ModelTask
 from automl.train.compiled import cpu_seconds
 from automl.train.declining import reason_to_decline
 from automl.train.failures import failure_of
-from automl.train.step import EngineName, Program
+from automl.train.step import EngineName, Program, engine_on
 
 WORTH = 1.15  # below this gain, members train alone
 _DOUBLING = 1.1  # what a doubling must gain to be followed by another
@@ -68,7 +68,7 @@ def probe(
     if reason:
         return Packing(1, 1.0, reason, _told(rows))
     gains: dict[int, float] = {}
-    size = 2
+    size, ungraphed = 2, ""
     while size <= limit:
         forget_peak()
         try:
@@ -78,6 +78,7 @@ def probe(
         except Exception as error:
             reason = failure_of(error).message  # out of memory, usually: what was there remains
             break
+        ungraphed = pack.ungraphed and f"no CUDA graph: {pack.ungraphed}"
         # Ratios of turns, so that a busy moment slows both sides; seconds then follow from them.
         gains[size] = statistics.median(a / b for a, b in turns) * size
         rows.append((size, single / gains[size], peak_mib()))
@@ -89,7 +90,7 @@ def probe(
         text = f"a pack gains {best:.2f} times at best, which is less than {WORTH}"
         return Packing(1, max(best, 1.0), reason or text, _told(rows))
     chosen = next(k for k, gain in gains.items() if gain >= _NEARLY * best)
-    found = Packing(chosen, gains[chosen], "", _told(rows))
+    found = Packing(chosen, gains[chosen], ungraphed, _told(rows))
     ahead = trainings * alone.total * single / found.gain
     if task.card.device != "cpu" or ahead < _COMPILED_SECONDS:
         return found
@@ -123,11 +124,12 @@ class _Runner:
     task: ModelTask
     recipe: Recipe
     size: int
-    engine: EngineName = "traced"  # of more than one member
+    engine: str = "traced"  # of more than one member
 
     def __post_init__(self) -> None:
         recipes = [replace(self.recipe, seed=self.recipe.seed + k) for k in range(self.size)]
-        engine: EngineName = "loop" if self.size == 1 else self.engine
+        packed = engine_on(self.task.card.device, self.engine)
+        engine: EngineName = "loop" if self.size == 1 else packed
         self._program = Program(self.task, recipes, engine=engine)
         self._program.begin(1)
         began = cpu_seconds()
@@ -135,6 +137,10 @@ class _Runner:
         self.compile_seconds = cpu_seconds() - began
         self.total = self._program.total
         self._updates = 1
+
+    @property
+    def ungraphed(self) -> str:
+        return self._program.ungraphed
 
     def measure(self) -> float:
         """Seconds of one update of all members."""

@@ -18,7 +18,7 @@ import math
 import random
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -65,6 +65,10 @@ def seed_all(key: int) -> None:
         torch.cuda.manual_seed_all(key)
 
 
+Given = Callable[[Callable[[], Sequence[Tensor]]], Sequence[Tensor]]
+"""Hands on the tensors that its argument makes: see `Inputs`."""
+
+
 class _Stream:
     """Keys of one member's draws: a site each."""
 
@@ -72,15 +76,20 @@ class _Stream:
         self.base = self.key = base
         self.site = 0
 
-    def next(self) -> int:
-        self.site += 1
-        return _scramble(self.key ^ self.site)
-
 
 class KeyedDraws:
-    """The `Draws` of a pack: call `at(step)`, then each call of a method is a new site."""
+    """The `Draws` of a pack: call `at(step)`, then each call of a method is a new site.
 
-    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+    given: hands on what the host makes for a step; by default, as it is made.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        given: Given | None = None,
+    ) -> None:
+        self._given = given
         self._streams = [_Stream(mix(seed, "draws")) for seed in seeds]
         self._device = torch.device(device)
         self._indices: dict[int, Tensor] = {}
@@ -111,10 +120,18 @@ class KeyedDraws:
         return radius.mul_(angle).view(-1, *shape)
 
     def beta(self, alpha: Tensor) -> Tensor:
-        values = []
-        for key, (a,) in zip(self._next(), alpha.tolist(), strict=True):
-            values.append([random.Random(key).betavariate(a, a)])
-        return torch.tensor(values, device=self._device)
+        keys, known = self._next(), list[list[float]]()
+
+        def make() -> list[Tensor]:
+            if not known:
+                known.extend(alpha.tolist())
+            values = [
+                [random.Random(key).betavariate(a, a)]
+                for key, (a,) in zip(keys(), known, strict=True)
+            ]
+            return [torch.tensor(values, device=self._device)]
+
+        return self._handed(make)[0]
 
     def permutation(self, n: int) -> Tensor:
         return self._bits(n).argsort(dim=1, stable=True)
@@ -122,8 +139,12 @@ class KeyedDraws:
     def _unit(self, n: int) -> Tensor:
         return self._bits(n).bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
 
-    def _next(self) -> list[int]:
-        return [stream.next() for stream in self._streams]
+    def _next(self) -> Callable[[], list[int]]:
+        """How the keys of a new site are made, for the step that stands when they are."""
+        for stream in self._streams:
+            stream.site += 1
+        sites = [(stream, stream.site) for stream in self._streams]
+        return lambda: [_scramble(stream.key ^ site) for stream, site in sites]
 
     def _bits(self, n: int) -> Tensor:
         """[k, n] int32, all 32 bits random."""
@@ -131,11 +152,13 @@ class KeyedDraws:
         index = self._indices.get(n)
         if index is None:
             index = torch.arange(n, dtype=torch.int32, device=self._device).unsqueeze(0)
-            if len(self._indices) > 16:
-                self._indices.clear()
             self._indices[n] = index
-        first = self._column([key & 0xFFFFFFFF for key in keys])
-        second = self._column([key >> 32 for key in keys])
+        first: Tensor | int
+        second: Tensor | int
+        if self._given is None and len(self._streams) == 1:
+            first, second = _halves(*keys())
+        else:
+            first, second = self._handed(lambda: self._words(keys()))
         x = index ^ first
         _shift_xor(x, 16).mul_(0x7FEB352D)
         _shift_xor(x, 15).mul_(0x846CA68B - (1 << 32))
@@ -143,11 +166,20 @@ class KeyedDraws:
         _shift_xor(x, 16).mul_(0x7FEB352D)
         return _shift_xor(x, 15)
 
-    def _column(self, words: list[int]) -> Tensor | int:
-        signed = [w - (1 << 32) if w >> 31 else w for w in words]
-        if len(signed) == 1:
-            return signed[0]
-        return torch.tensor(signed, dtype=torch.int32, device=self._device).unsqueeze(1)
+    def _handed(self, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+        return make() if self._given is None else self._given(make)
+
+    def _words(self, keys: list[int]) -> Sequence[Tensor]:
+        """Both halves of the keys, [k, 1] int32 each."""
+        halves = [_halves(key) for key in keys]
+        words = torch.tensor(halves, dtype=torch.int32, device=self._device)
+        return words[:, :1], words[:, 1:]
+
+
+def _halves(key: int) -> tuple[int, int]:
+    """Of a key, as 32-bit integers with a sign."""
+    low, high = key & 0xFFFFFFFF, key >> 32
+    return low - ((low >> 31) << 32), high - ((high >> 31) << 32)
 
 
 def _shift_xor(x: Tensor, by: int) -> Tensor:

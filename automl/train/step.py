@@ -13,8 +13,9 @@ Shapes: k members, p weights, b samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -35,6 +36,7 @@ from automl.recipe import Recipe
 from automl.tasks.task import ModelTask
 from automl.train.chain import BatchChain
 from automl.train.data import Feed
+from automl.train.inputs import Inputs
 from automl.train.lanes import Lane, Stage, lanes_of, merged, stages_of
 from automl.train.looks import BatchLooks
 from automl.train.loop_engine import LoopEngine, Pass
@@ -45,9 +47,18 @@ from automl.train.seeding import KeyedDraws, mix, seed_torch
 from automl.train.timetable import Timetable
 
 if TYPE_CHECKING:
+    from automl.train.graphed import Graphed
     from automl.train.traced_engine import TracedEngine
 
-EngineName = Literal["loop", "traced", "compiled"]
+EngineName = Literal["loop", "traced", "compiled", "graphed"]
+
+
+def engine_on(device: str, wanted: str = "traced") -> EngineName:
+    """What makes the updates of a pack: on a GPU graphs, unless it is to be compiled."""
+    if wanted == "compiled":
+        return "compiled"
+    return "graphed" if torch.device(device).type == "cuda" else "traced"
+
 
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
@@ -65,6 +76,7 @@ class Program:
     ) -> None:
         self.task = task
         self._wanted = engine
+        self._graphed: Graphed | None = None
         self.device = torch.device(task.card.device)
         cuda = self.device.type == "cuda"
         precision = str(recipes[0].point.get("precision", "bfloat16" if cuda else "float32"))
@@ -114,6 +126,11 @@ class Program:
     def part_size(self) -> int:
         """Samples of one forward pass: a batch, or the larger parts that it is accumulated from."""
         return -(-self.batch_size // self._accumulate)
+
+    @property
+    def ungraphed(self) -> str:
+        """Why updates are no CUDA graph, once one was tried; "" where it is, or none was wanted."""
+        return self._graphed.reason if self._graphed is not None else ""
 
     @property
     def updates(self) -> int:
@@ -166,7 +183,9 @@ class Program:
     def _seat(self) -> None:
         """All that depends on who the members are."""
         seeds = [r.seed for r in self.recipes]
-        self._draws = KeyedDraws(seeds, self.device)
+        self._inputs = Inputs()
+        graphed = self._wanted == "graphed"
+        self._draws = KeyedDraws(seeds, self.device, self._inputs if graphed else None)
         self._forward_seeds = [mix(seed, "forward") for seed in seeds]
         self._objective = Objective(self.task, self._losses, self.packed.w, half=self._half)
         self._timetable = Timetable(self._schedules, self._optimizers, self.totals)
@@ -182,6 +201,9 @@ class Program:
             device=self.device,
             dtype=self.dtype,
         )
+        if self._graphed is not None:
+            self._graphed.release()
+        self._graphed = self._graph() if graphed else None
 
     # One update -----------------------------------------------------------------------------
 
@@ -198,34 +220,70 @@ class Program:
         compiled = self._wanted == "compiled"
         return TracedEngine(self.packed, task=self.task, structure=structure, compile=compiled)
 
+    def _graph(self) -> Graphed:
+        from automl.train.graphed import Graphed  # torch's dispatch modes: of GPUs and tests alone
+
+        reason = ""
+        if cast(Gradient, self._gradients[0].stages[0].method).chain:
+            reason = "the gradient opens each network between its layers"
+        if any(cast(Optimizer, lane.stages[0].method).looks for lane in self._optimizers):
+            reason = "an optimizer looks at each network's loss more than once"
+        return Graphed(self._update, self._inputs, self._held, self.device, reason)
+
+    def _held(self) -> list[Tensor]:
+        """All that an update changes."""
+        lanes = (self._gradients, self._transforms, self._optimizers, self._averaging)
+        states = [s.state for each in lanes for lane in each for s in lane.stages]
+        return [
+            self.packed.w, self.packed.g, *self.packed.stacked.values(), self._t, self.losses,
+            *(x for state in states for x in state.values()),
+        ]  # fmt: skip
+
     @torch.no_grad()
     def step(self) -> Tensor:
         """Make one update of every member; their training losses [k]."""
-        w, t, layout = self.packed.w, self._t, self.packed.layout
-        draws = self._draws.at(self.clock)
-        batch = self._prepared(self._feed.batch(self.clock, self._curriculum), draws)
-        self._timetable.turn(self.clock, w)
+        self._draws.at(self.clock)
+        self._timetable.turn(self.clock, self.packed.w)
+        loss = self._update() if self._graphed is None else self._graphed()
+        for k in range(len(self.clock)):
+            self.clock[k] += 1
+            self.counted[k] += 1
+        teacher = self.task.teacher
+        if self._objective.taught is not None and teacher is not None:
+            size = self.packed.layout.size
+            self.looked += (teacher.weights or size) / size / 3 * self._share
+        return loss
+
+    @property
+    def _share(self) -> float:
+        """Of a study step that an update is."""
+        return self.batch_size / self.task.card.batch_size
+
+    def _update(self) -> Tensor:
+        """What the device does in an update; all that the host says comes through `_inputs`."""
+        given, w, t, layout = self._inputs, self.packed.w, self._t, self.packed.layout
+        draws = self._draws
+        batch = self._feed.batch(self.clock, self._curriculum, given=given)
+        batch = self._prepared(batch, draws)
         self._objective.learn(batch, self.precision)
         t += 1
 
         def closure(statistics: bool = True) -> tuple[Tensor, Tensor]:
             return self._forward_backward(batch, statistics)
 
-        factor = self._timetable.factor()
+        factor, rate = given(lambda: [self._timetable.factor(), self._timetable.rate()])
         (s,) = self._gradients[0].stages
         hyper = s.hyper | {"factor": factor}
-        gradient, share = cast(Gradient, s.method), self.batch_size / self.task.card.batch_size
-        if self._objective.taught is not None and self.task.teacher is not None:
-            self.looked += (self.task.teacher.weights or layout.size) / layout.size / 3 * share
+        gradient = cast(Gradient, s.method)
         chain = self._chain(batch) if gradient.chain else None
-        given = [closure, w, s.state, hyper, t]
-        loss, g = gradient.compute(*given, chain) if chain else gradient.compute(*given)
+        more = [chain] if chain else []
+        loss, g = gradient.compute(closure, w, s.state, hyper, t, *more)
         if chain:
-            self.looked += chain.passes * share
+            self.looked += chain.passes * self._share
         self._scales.enter(w, g)
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
-            own_draws, rate = draws.part(lane.rows), self._timetable.rate()
+            own_draws = draws.part(lane.rows)
             scheduled = {"factor": lane.take(factor), "lr": lane.take(rate)}
             for s in lane.stages:
                 apply = cast(Transform, s.method).apply
@@ -234,25 +292,24 @@ class Program:
             lane.put(w, own_w)  # decay
         for i, lane in enumerate(self._optimizers):
             (s,), own_w = lane.stages, lane.take(w)
-            hyper = s.hyper | self._timetable.given(i)
+            moved = given(partial(self._timetable.given, i))
+            hyper = s.hyper | dict(zip(self._timetable.names(i), moved, strict=True))
             optimizer = cast(Optimizer, s.method)
             if optimizer.draw is not None:
                 hyper |= optimizer.draw(layout, draws.part(lane.rows))
             looks = self._looks(lane, batch, draws) if optimizer.looks else None
-            given = [own_w, lane.take(g), s.state, hyper, lane.take(t), layout]
-            optimizer.step(*given, looks) if looks else optimizer.step(*given)
+            seen = [looks] if looks else []
+            optimizer.step(own_w, lane.take(g), s.state, hyper, lane.take(t), layout, *seen)
             lane.put(w, own_w)
             if looks:
-                self.looked[lane.rows] += looks.passes * share
+                self.looked[lane.rows] += looks.passes * self._share
         self._scales.leave(w)
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
             for s in lane.stages:
                 cast(Averaging, s.method).update(own_w, s.state, s.hyper, own_t, horizon)
             lane.put(w, own_w)  # lookahead
-        self.clock = [u + 1 for u in self.clock]
         self.losses += loss
-        self.counted = [n + 1 for n in self.counted]
         return loss
 
     def _looks(self, lane: Lane, batch: Batch, draws: KeyedDraws) -> BatchLooks:
@@ -310,10 +367,10 @@ class Program:
                 if method.choose is None:
                     continue
                 hyper = s.hyper | {"progress": lane.take(progress)}
-                part = method.choose(places[lane.rows], n, hyper)
+                part = method.choose(lane.take(places), n, hyper)
                 if method.score is not None:
                     part = self._feed.ranked(method.score)[part]
-                places = places.index_copy(0, torch.tensor(lane.rows, device=part.device), part)
+                places = places.index_copy(0, lane.at(part), part)
         return places
 
     def _prepared(self, batch: Batch, draws: KeyedDraws) -> Batch:
@@ -333,19 +390,26 @@ class Program:
         before = [] if statistics else [b.clone() for b in buffers]
         first, *rest = batch.parts(self._accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
-        keys = self._forward_keys()
+        keys: Callable[[], list[int]] = self._forward_keys
         goal = self._objective
         lessons = [None] if goal.taught is None else goal.taught.split(first.x.shape[1], dim=1)
         loss, g = self._engine(
-            Pass(first, goal.numbers(self._progress, lessons[0]), keys, goal.mean, self.precision)
+            Pass(
+                first,
+                goal.numbers(self._progress, lessons[0]),
+                keys,
+                goal.mean,
+                self.precision,
+                self._inputs,
+            )
         )
         if rest:
             share = first.x.shape[1] / batch.x.shape[1]
             loss, g = share * loss, share * g  # copies: the engine writes into its own again
         for i, part in enumerate(rest, start=1):
-            keys = self._forward_keys(i)
+            keys = partial(self._forward_keys, i)
             numbers = goal.numbers(self._progress, lessons[min(i, len(lessons) - 1)])
-            own = Pass(part, numbers, keys, goal.mean, self.precision)
+            own = Pass(part, numbers, keys, goal.mean, self.precision, self._inputs)
             more, more_g = self._engine(own)
             share = part.x.shape[1] / batch.x.shape[1]
             loss.add_(more, alpha=share)
@@ -360,8 +424,12 @@ class Program:
 
     def _progress(self) -> Tensor:
         """[k, 1]: the share of the training that is over, in [0, 1)."""
-        shares = [u / n for u, n in zip(self.clock, self.totals, strict=True)]
-        return self._horizon.new_tensor(shares).unsqueeze(1)
+
+        def make() -> list[Tensor]:
+            shares = [u / n for u, n in zip(self.clock, self.totals, strict=True)]
+            return [self._horizon.new_tensor(shares).unsqueeze(1)]
+
+        return self._inputs(make)[0]
 
     def judged_losses(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean losses [m] that evaluations tell, of m members' outputs [m, b, ...]."""

@@ -85,9 +85,13 @@ class Timetable:
         """[k, 1]: each member's learning rate times the factor; the factor where it has none."""
         return self._rates[self._turn]
 
-    def given(self, lane: int) -> dict[str, Tensor]:
-        """What this update changes of the hyperparameters of an optimizers' lane, [n, 1] each."""
-        return {n: rows[self._turn] for n, rows in self._given[lane].items()}
+    def names(self, lane: int) -> list[str]:
+        """The hyperparameters of an optimizers' lane that updates change."""
+        return list(self._given[lane])
+
+    def given(self, lane: int) -> list[Tensor]:
+        """What this update makes of them, [n, 1] each."""
+        return [rows[self._turn] for rows in self._given[lane].values()]
 
     def lr(self, member: int, update: int) -> float:
         """A member's learning rate; nan where its optimizer has none."""

@@ -73,7 +73,9 @@ class TracedEngine:
             trace = self._made[shapes] = self._trace(work, shapes)
         given = _inputs(packed, batch, work.hyper)
         program = trace.compiled if self._compile else trace.program
-        return program(*given, *trace.draws(packed, work.keys))
+        if not trace.drawing:
+            return program(*given)
+        return program(*given, *work.inputs(lambda: trace.draws(packed, work.keys())))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
@@ -119,6 +121,11 @@ class _Trace:
         self.program: Traced = traced
         self.compiled = Compiled(traced)
 
+    @property
+    def drawing(self) -> bool:
+        """Whether anything in it is random."""
+        return bool(self._drawn)
+
     def _masking(self, place: int, use: int) -> Drawn:
         """The masks of one use of a dropout layer."""
         name, ones = self._sites.uses[use]
@@ -131,8 +138,6 @@ class _Trace:
 
     def draws(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
         """All that is random in a pass [k, ...], as each member alone draws it."""
-        if not self._drawn:
-            return []
         found = [drawn.blank(packed.w.device) for drawn in self._drawn]
         for k, (module, key) in enumerate(zip(packed.modules, keys, strict=True)):
             seed_torch(key, packed.w.device)

@@ -22,7 +22,7 @@ from automl.train.costs import costs
 from automl.train.measure import Judged
 from automl.train.member import Group, Member
 from automl.train.patience import Patience
-from automl.train.step import EngineName, Program
+from automl.train.step import Program, engine_on
 
 Tell = Callable[[Progress], None]
 Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
@@ -60,7 +60,7 @@ class Walk:
         self.members = list(group.members)
         self.reports: list[Report] = []
         self._size = group.size
-        self._engine: EngineName = "compiled" if engine == "compiled" else "traced"
+        self._engine = engine_on(task.card.device, engine)
         for k, (member, place) in enumerate(zip(self.members, group.places or (0,), strict=True)):
             member.row = place if group.size > 1 else k
         self._task, self._store = task, store
