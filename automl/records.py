@@ -10,8 +10,8 @@ Progress    one evaluation of a running trial, for the screen    worker -> drive
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -212,8 +212,8 @@ class Pack:
     say what it found; `trainings` is how many full ones of that structure a worker can expect, for
     which compiling may pay. `engine` makes the steps of a pack. With `proxies` nothing is trained:
     the reports hold what these proxies say of the segments' networks as they begin. With `refill`
-    the worker reports members as they end, and waits each time for segments to take their slots, or
-    for word that there are none.
+    the worker reports members as they end, and segments may take their slots while others train;
+    `name` is then the pack's own in its study, whoever is in it.
     """
 
     segments: tuple[Segment, ...]
@@ -226,6 +226,24 @@ class Pack:
     trainings: float = 0.0
     engine: str = "traced"
     refill: bool = False
+    name: str = ""
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Places that no segment has."""
+        return tuple(place for place in range(self.size) if place not in self.places)
+
+    def without(self, reports: Iterable[Report]) -> Pack:
+        """The same without the segments that these reports end."""
+        ended = {(r.trial, r.start) for r in reports}
+        stay = [k for k, s in enumerate(self.segments) if (s.trial, s.start) not in ended]
+        places = tuple(self.places[k] for k in stay) if self.places else ()
+        return replace(self, segments=tuple(self.segments[k] for k in stay), places=places)
+
+    def joined(self, newcomers: Mapping[int, Segment]) -> Pack:
+        """The same with these segments in free places."""
+        segments = (*self.segments, *newcomers.values())
+        return replace(self, segments=segments, places=(*self.places, *newcomers))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -239,6 +257,7 @@ class Pack:
             "trainings": self.trainings,
             "engine": self.engine,
             "refill": self.refill,
+            "name": self.name,
         }
 
     @classmethod
@@ -256,9 +275,9 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Vacancy:
-    """Free slots of a pack whose other members train on, once somebody says who takes them."""
+    """Free slots of a pack whose other members train on; somebody is to say who takes them."""
 
-    worker: int  # the executor's own number
+    where: int | str  # the executor's own word for the pack
     segments: tuple[Segment, ...]  # that train on
     places: tuple[int, ...]  # that are free
 

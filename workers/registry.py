@@ -49,6 +49,8 @@ def live(url: str, *, listen: Callable[[str], None], **fields: Any) -> None:
     """
     client = connect(url)
     known: set[str] = set()
+    with contextlib.suppress(*Gone):  # one of this name may have been asked to leave
+        client.hdel(f"{KEYS}{here.name}", "draining")
 
     def beat() -> None:
         while True:

@@ -1,6 +1,8 @@
 """Trains one order after the other in a warm process, and holds its lease meanwhile.
 
     claim -> warm process trains, lease renewed -> commit, and the next order of the route
+             members of a pack end: their reports are brought, who joins is let in, all under
+             the same lease
              lease lost: the process stops, its work is dropped
              worker leaves: checkpoint, release
              process dies or is overdue: LOST or TIMEOUT is committed, the next gets a new process
@@ -15,7 +17,8 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +30,7 @@ from automl.executors.holding import Holder, Lease
 from automl.executors.leases import Gone, connect
 from automl.executors.needs import memory_bytes
 from automl.executors.warm import Warm
-from automl.records import FAILURES, Pack, Progress, Report, Status, TaskSpec
+from automl.records import FAILURES, Pack, Progress, Report, Segment, Status, TaskSpec
 from automl.seals import study_key
 from automl.signing import shared_key, unsigned
 
@@ -108,10 +111,7 @@ class Supervisor:
         if reports is None or (leaving and any(r.status is Status.STOPPED for r in reports)):
             self._reach(lambda: holder.release(lease))
             return None
-        for report in reports:
-            self._failed += report.status in FAILURES
-            self._done += report.status not in (*FAILURES, Status.STOPPED)
-        told = [r.to_json() for r in reports]
+        told = [*chain.from_iterable(held.unbrought), *self._counted(reports)]
         self._resident = self._warm.resident() if self._warm else 0
         settled = (self._done, self._failed, self._resident)
         then = "" if leaving or time.monotonic() > until else route
@@ -139,31 +139,39 @@ class Supervisor:
             ]
         except AutomlError as error:
             return str(error)
-        pack = admitted.pack
+        pack, bell = admitted.pack, self._keeper.bell
         warm = self._process(TaskSpec.from_json(task["spec"]), admitted.folder)
-        warm.train(pack, study_key(shared_key(), str(task.get("study", ""))))
+        warm.train(pack, study_key(shared_key(), str(task.get("study", ""))), waits=False)
+        given = {(s.trial, s.start) for s in pack.segments}
         limits = {k: float(task[k]) for k in ("stall_seconds", "deadline_seconds")}
         leave_by: float | None = None
-        reports: list[Report] = []
         stopping: set[int] = set()
         checked = False
-        while len(reports) < len(pack.segments):
-            ready, _, _ = select.select([warm.news], [], [], _LOOK_SECONDS)
-            news = warm.read() if ready else []
+        while True:
+            ready, _, _ = select.select([warm.news, bell], [], [], _LOOK_SECONDS)
+            news = warm.read() if warm.news in ready else []
             if news is None or (not ready and warm.process.poll() is not None):
                 died = self._replace()
                 return str(warm.failure) if warm.failure else died
-            for one in news:
-                if isinstance(one, Progress):
-                    held.tell(one.to_json())
-                else:
-                    reports.append(one)
             if warm.card is not None and not checked:
                 checked = True
                 refusal = _differs(warm, task)
                 if refusal:
                     self._replace()
                     return refusal
+            for one in news:
+                if isinstance(one, Progress):
+                    held.tell(one.to_json())
+            reports = [one for one in news if isinstance(one, Report)]
+            if warm.pack is None:
+                return reports
+            if reports:
+                held.bring(self._counted(reports))
+            if bell in ready:
+                newcomers = _newcomers(self._keeper.changed(held), task, given)
+                warm.join(newcomers)
+                given |= {(s.trial, s.start) for s in newcomers.values()}
+                stopping -= {s.trial for s in newcomers.values()}
             if overdue := warm.overdue(**limits):
                 return self._replace(overdue)
             if held.lost:
@@ -172,14 +180,19 @@ class Supervisor:
             wanted = set(held.cancelled)
             if self._leaving:
                 leave_by = leave_by or time.monotonic() + _SAVING_SECONDS
-                wanted |= {s.trial for s in pack.segments}
+                wanted |= {s.trial for s in warm.pack.segments}
             for trial in wanted - stopping:
                 warm.cancel(trial)
             stopping |= wanted
             if leave_by is not None and time.monotonic() > leave_by:
                 self._replace("did not save itself in time")
                 return None
-        return reports
+
+    def _counted(self, reports: Sequence[Report]) -> list[dict[str, Any]]:
+        for report in reports:
+            self._failed += report.status in FAILURES
+            self._done += report.status not in (*FAILURES, Status.STOPPED)
+        return [r.to_json() for r in reports]
 
     def _process(self, spec: TaskSpec, folder: Path | None) -> Warm:
         """The warm process for this task, new if it was another's."""
@@ -223,6 +236,21 @@ def _most() -> int:
     """Bytes that a training process may hold between two orders."""
     text = os.environ.get(RUNNER_MEMORY)
     return memory_bytes(text, RUNNER_MEMORY) if text else psutil.virtual_memory().total // 2
+
+
+def _newcomers(
+    order: Mapping[str, Any] | None, task: Mapping[str, Any], given: Collection[tuple[int, int]]
+) -> dict[int, Segment]:
+    """Segments of an order that were not given to train yet, by their places."""
+    if order is None:
+        return {}
+    try:
+        pack = admit(task, order).pack
+    except AutomlError as error:  # what is not let in comes back to the driver with the commit
+        _said.warning("nobody joins: %s", error)
+        return {}
+    pairs = zip(pack.places, pack.segments, strict=True)
+    return {place: s for place, s in pairs if (s.trial, s.start) not in given}
 
 
 def _differs(warm: Warm, task: Mapping[str, Any]) -> str:

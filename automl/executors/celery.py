@@ -31,7 +31,7 @@ from automl.executors.broker import redacted
 from automl.executors.leases import LEASE_SECONDS, Entry, Gone, Leases, connect
 from automl.executors.needs import routes
 from automl.executors.sharing import Claim, announce, claims, share, withdraw
-from automl.records import Pack, Progress, Report, Status, TaskCard, TaskSpec
+from automl.records import Pack, Progress, Report, Segment, Status, TaskCard, TaskSpec, Vacancy
 from automl.signing import signed
 
 TASK = "automl.train"  # the Celery task's name
@@ -75,7 +75,11 @@ def living(url: str) -> dict[str, dict[str, str]]:
 
 
 def drain(url: str, names: list[str]) -> None:
-    """Let these workers finish what they train, and leave."""
+    """Let these workers finish what they train, and leave; nobody joins their packs any more."""
+    client = connect(url)
+    with contextlib.suppress(*Gone):
+        crew.close(client, names)
+    client.close()
     with Celery("automl", broker=url) as app:
         app.conf.update(SETTINGS)
         app.control.shutdown(destination=names)
@@ -83,9 +87,10 @@ def drain(url: str, names: list[str]) -> None:
 
 @dataclass
 class _Out:
-    """A pack that is out."""
+    """A pack that is out: what of it has no report yet."""
 
     pack: Pack
+    vacant: bool = False  # members have ended since it was last said who takes their places
     sent: float = -math.inf  # when its name was last sent
     again: int = 0  # times that it was sent though others may lie in the queue before it
     cancelled: frozenset[int] = frozenset()
@@ -141,6 +146,7 @@ class Queue:
         self._out: dict[str, _Out] = {}
         self._refusals: set[str] = set()  # what workers said that will not train this study
         self._unlaid: list[str] = []  # orders that the server may not know
+        self._changed: dict[str, bool] = {}  # orders that it knows as they were; whether more join
         self._seen: list[str] = []  # entries that the driver has, but may not have journaled
         self._reports = "0-0"
         self._swept = time.monotonic()
@@ -181,10 +187,29 @@ class Queue:
         """Have the order laid down by the next `reports`, or as soon as Redis is back."""
         if not is_url(pack.checkpoints):
             pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
-        id = _name(pack)
+        id, places = _name(pack), pack.places
+        if id in self._out:  # its company trains on
+            self._join(id, dict(zip(places, pack.segments, strict=True)))
+            return
         self._out[id] = _Out(pack)
         self._most = max(self._most, len(self._out))
         self._unlaid.append(id)
+
+    def vacancies(self) -> list[Vacancy]:
+        """Those of a study with no more than its share: what others wait for is not refilled."""
+        if self.capacity < 0:
+            return []
+        return [
+            Vacancy(id, out.pack.segments, out.pack.free)
+            for id, out in self._out.items()
+            if out.vacant and out.pack.segments
+        ]
+
+    def join(self, vacancy: Vacancy, newcomers: Mapping[int, Segment]) -> None:
+        id = str(vacancy.where)
+        self._out[id].vacant = False
+        if newcomers:
+            self._join(id, newcomers)
 
     def reports(self, timeout: float) -> list[Report | Progress]:
         """News; those of the call before are forgotten here, for by now they are journaled."""
@@ -258,10 +283,22 @@ class Queue:
         orders = {id: signed(pack.to_json(), self._key) for id, pack in packs.items()}
         rings = self._leases.turn(orders, self._routes, self._seen)
         self._unlaid, self._seen = [], []
+        while self._changed:
+            id, joined = next(iter(self._changed.items()))
+            if id in self._out:
+                order = signed(self._out[id].pack.to_json(), self._key)
+                self._leases.change(id, order, joined=joined)
+            del self._changed[id]
         for id, queues in rings.items():
             self._send(id, queues)
             if self._out[id].cancelled:  # before the server knew of it
                 self._withdraw(id)
+
+    def _join(self, id: str, newcomers: Mapping[int, Segment]) -> None:
+        out = self._out[id]
+        out.pack = out.pack.joined(newcomers)
+        out.cancelled -= {s.trial for s in newcomers.values()}
+        self._changed[id] = True
 
     def _withdraw(self, id: str) -> None:
         out = self._out[id]
@@ -309,9 +346,16 @@ class Queue:
         if entry.kind in ("handed", "refused"):
             self._send(entry.id, self._leases.again(entry.id, self._routes))
             return
+        if entry.kind in ("ended", "closing"):
+            yield from self._ended(out, entry)
+            out.vacant = entry.kind == "ended"
+            self._changed.setdefault(entry.id, False)
+            return
         del self._out[entry.id]
         if entry.kind == "reports":
-            yield from (Report.from_json(r) for r in json.loads(entry.data))
+            yield from self._ended(out, entry)
+            if out.pack.segments:  # they joined too late
+                self.submit(out.pack)
         elif entry.kind == "withdrawn":  # nobody had begun it
             for s in out.pack.segments:
                 yield Report(s.trial, s.start, s.start, Status.STOPPED)
@@ -320,9 +364,20 @@ class Queue:
             for s in out.pack.segments:
                 yield Report(s.trial, s.start, s.start, Status.LOST, message=message)
 
+    @staticmethod
+    def _ended(out: _Out, entry: Entry) -> list[Report]:
+        """Reports of what is out; others of the pack were brought before, and told twice."""
+        reports = [Report.from_json(r) for r in json.loads(entry.data)]
+        training = {(s.trial, s.start) for s in out.pack.segments}
+        out.pack = out.pack.without(reports)
+        return [r for r in reports if (r.trial, r.start) in training]
+
 
 def _name(pack: Pack) -> str:
     """The same for the same order: a driver that comes back finds what it had handed out."""
+    if pack.name:
+        digest = hashlib.sha256(f"{pack.name} {pack.checkpoints}".encode()).hexdigest()[:12]
+        return f"pack-{digest}"
     text = json.dumps(pack.to_json(), sort_keys=True)
     first = pack.segments[0]
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,6 +6,7 @@ study    key of the study that it trains for, "" when idle; trials   their numbe
 doing    the same for people, "digits/12": made of the two when it is read
 done, failed    segments that it has settled; resident   bytes of its training process then
 beat     seconds since the epoch
+draining there once it was asked to leave when its order is done
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ def living(client: redis.Redis) -> dict[str, dict[str, str]]:
         for key, fields in found
         if "pid" in fields
     }
+
+
+def close(client: redis.Redis, names: Sequence[str]) -> None:
+    """Note that these workers take nothing new. May raise one of `leases.Gone`."""
+    for name in set(names) & living(client).keys():
+        client.hset(f"{KEYS}{name}", "draining", "1")
 
 
 def listening(workers: Mapping[str, Fields], queues: Sequence[str]) -> dict[str, Fields]:

@@ -37,7 +37,10 @@ class Refilling(Protocol):
     """An executor whose packs take new members while they run, where `Pack.refill` asks for it."""
 
     def vacancies(self) -> list[Vacancy]:
-        """Packs that wait to be told who takes their free slots."""
+        """Packs of which members have ended, until they are told who takes their free slots."""
 
     def join(self, vacancy: Vacancy, newcomers: Mapping[int, Segment]) -> None:
-        """Give free places to segments, or none: the pack trains on."""
+        """Give free places to segments, or none: the pack trains on.
+
+        Those that come too late, for the pack has ended meanwhile, are trained all the same.
+        """

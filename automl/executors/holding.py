@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -87,11 +87,23 @@ return redis.call('LPOP', KEYS[2])
 _RENEW = (
     NOW
     + """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return nil end
+local found = redis.call('HMGET', KEYS[1], 'token', 'cancel', 'laid')
+if found[1] ~= ARGV[2] then return nil end
 redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
-return redis.call('HGET', KEYS[1], 'cancel') or ''
+local laid = found[3] or '0'
+if laid == ARGV[4] then return {found[2] or '', laid} end
+return {found[2] or '', laid, redis.call('HGET', KEYS[1], 'order')}
 """
 )
+
+# What has lapsed before is forgiven: the members that ended show that it can be trained.
+_PART = """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
+local kind = redis.call('HEXISTS', KEYS[4], 'draining') == 1 and 'closing' or 'ended'
+redis.call('XADD', KEYS[3], '*', 'id', ARGV[1], 'kind', kind, 'data', ARGV[3])
+redis.call('HDEL', KEYS[1], 'lapses')
+return 1
+"""
 
 _RELEASE = (
     NOW
@@ -124,6 +136,15 @@ class Lease:
     task: Mapping[str, Any]  # what must be open to train it
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What a holder hears that is still one."""
+
+    cancelled: frozenset[int]  # trials
+    laid: int = 0  # times that others have joined the order
+    order: Mapping[str, Any] | None = None  # as it is now, if they have since the time before
+
+
 class Holder:
     """The side of the worker named `owner`. Every call may raise one of `leases.Gone`."""
 
@@ -135,7 +156,7 @@ class Holder:
         script = client.register_script
         self._claim, self._turn = script(_CLAIM), script(_TURN)
         self._renew, self._release = script(_RENEW), script(_RELEASE)
-        self._leave = script(_LEAVE)
+        self._leave, self._part = script(_LEAVE), script(_PART)
 
     def claim(self, study: str, id: str) -> Lease | None:
         """Take the order; None when it is held, committed or withdrawn, or its study refused."""
@@ -162,7 +183,7 @@ class Holder:
     def commit(
         self,
         lease: Lease,
-        reports: list[dict[str, Any]],
+        reports: Sequence[Mapping[str, Any]],
         progress: Iterable[Mapping[str, Any]] = (),
         *,
         settled: tuple[int, int, int] = (0, 0, 0),
@@ -183,11 +204,20 @@ class Holder:
         tail: Args = [uuid.uuid4().hex, self.owner, self._life, route, *settled, _LINGER_MS]
         return self._taken(self._turn(args=[*head, *tail, *told]))
 
-    def renew(self, lease: Lease) -> set[int] | None:
-        """Trials that are cancelled; None when the lease is another's, or nobody's."""
-        args: Args = [lease.id, lease.token, round(lease.seconds * 1000)]
-        answer = self._renew(keys=_keys(lease)[:2], args=args)
-        return None if answer is None else {int(n) for n in str(answer).split()}
+    def renew(self, lease: Lease, laid: int = 0) -> Renewed | None:
+        """None when the lease is another's, or nobody's; `laid` is what was heard before."""
+        args: Args = [lease.id, lease.token, round(lease.seconds * 1000), laid]
+        answer = cast(Any, self._renew(keys=_keys(lease)[:2], args=args))
+        if answer is None:
+            return None
+        cancel, now, *order = answer
+        trials = frozenset(int(n) for n in cancel.split())
+        return Renewed(trials, int(now), json.loads(order[0]) if order else None)
+
+    def part(self, lease: Lease, reports: Sequence[Mapping[str, Any]]) -> bool:
+        """Bring reports of members that have ended while others train; False: see `commit`."""
+        args: Args = [lease.id, lease.token, json.dumps(reports)]
+        return bool(self._part(keys=[*_keys(lease), KEYS + self.owner], args=args))
 
     def release(self, lease: Lease, refusal: str = "") -> bool:
         """Give the order back, to be trained elsewhere from its checkpoint.

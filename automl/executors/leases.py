@@ -3,6 +3,8 @@
     put      the driver lays down an order           waiting, and in the lists of its routes
     claim    a worker takes it for a while            waiting -> leased, with a token of its own
     renew    and says that it is still there          hears which trials are cancelled
+    part     and brings reports of some members       still leased, "ended" in the stream
+    change   the driver says who is in the pack now   as it was; a holder hears of it as it renews
     commit   and brings the reports                   leased -> gone, reports in the stream;
                                                       and the next of its route is taken
     release  or gives it back                         leased -> waiting, "handed" in the stream
@@ -17,6 +19,10 @@ claims (the fence) and a word of the claimer's own: a server that lost its last 
 crash may count to the same number twice, but never to the same token. So an order is committed
 once, whatever is killed, frozen or delivered twice; a holder that is refused drops its work.
 
+A pack that is refilled is one order all the while, under one lease. Its text is the driver's word
+alone: what of the pack has no report yet. So whoever claims it after a crash trains just that, and
+a newcomer that came too late, for the order was committed without it, is handed out anew.
+
 The broker's messages are only a bell. A worker that heard one takes order after order from the
 list of the route that the bell came by. When the list is empty it lingers for a moment, and `put`
 hands it what comes. So few bells are needed: `put` asks for one where fewer lie in the broker's
@@ -25,9 +31,11 @@ and an order that it lacks is found by its own message.
 
 Keys, all below `automl:STUDY:`
     task            what workers open, JSON
-    order:ID        hash: order, trials, seconds, fence, token, owner, cancel, lapses
+    order:ID        hash: order, laid, trials, seconds, fence, token, owner, cancel, lapses;
+                    `laid` counts the times that others joined
     leases          sorted set: ID by the end of its lease, server's milliseconds
-    reports         stream: committed reports, "lost", "handed", "refused", "withdrawn"
+    reports         stream: committed reports, "ended", "closing" (likewise, of a worker that takes
+                    nothing new), "lost", "handed", "refused", "withdrawn"
     progress        stream, bounded: evaluations of running trials
     refusals        hash: until when (server's milliseconds) a worker will not be asked again
 and, of all studies,
@@ -107,7 +115,12 @@ if ARGV[3] == '' then
 else
   if ARGV[6] ~= '' then redis.call('SET', task, ARGV[6])
   elseif redis.call('EXISTS', task) == 0 then return false end
-  if there then redis.call('HDEL', key, 'cancel')
+  if there then
+    redis.call('HDEL', key, 'cancel')
+    if redis.call('HGET', key, 'order') ~= ARGV[3] then
+      redis.call('HSET', key, 'order', ARGV[3], 'trials', ARGV[4])
+      redis.call('HINCRBY', key, 'laid', 1)
+    end
   else redis.call('HSET', key, 'order', ARGV[3], 'trials', ARGV[4], 'seconds', ARGV[5]) end
 end
 local ring = {}
@@ -141,6 +154,17 @@ end
 return ring
 """
 )
+
+_CHANGE = f"""
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'order', ARGV[1], 'trials', ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'laid', ARGV[3])
+if owner and redis.call('EXISTS', '{KEYS}' .. owner) == 1 then
+  redis.call('HSET', '{KEYS}' .. owner, 'trials', ARGV[2])
+end
+return 1
+"""
 
 _CANCEL = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -211,7 +235,7 @@ class Leases:
         self._progress, self._task = self._root + "progress", self._root + "task"
         self._text = "{}"  # of the task
         script = client.register_script
-        self._put = script(_PUT)
+        self._put, self._change = script(_PUT), script(_CHANGE)
         self._cancel, self._sweep = script(_CANCEL), script(_SWEEP)
 
     def announce(self, task: Mapping[str, Any]) -> None:
@@ -237,8 +261,7 @@ class Leases:
         while True:
             pipe = self._client.pipeline(transaction=False)
             for id, order in orders.items():
-                trials = " ".join(str(s["trial"]) for s in order.get("segments", ()))
-                laid = [self.study, id, json.dumps(order), trials, str(self.seconds), text]
+                laid = [self.study, id, json.dumps(order), _trials(order), str(self.seconds), text]
                 keys = [self._key(id), self._task]
                 pipe.evalsha(self._put.sha, 2, *keys, *laid, *routes)
             if places:
@@ -252,6 +275,10 @@ class Leases:
             if None not in rings.values():
                 return rings
             text = self._text
+
+    def change(self, id: str, order: Mapping[str, Any], *, joined: bool) -> None:
+        """Say what is left of an order that is out; nothing where the server has it no more."""
+        self._change(keys=[self._key(id)], args=[json.dumps(order), _trials(order), int(joined)])
 
     def again(self, id: str, routes: Sequence[str]) -> list[str]:
         """Put an order that came back into the lists of its routes; those where a bell lacks."""
@@ -323,6 +350,10 @@ class Leases:
 
     def _keys(self, id: str) -> list[str]:
         return [self._key(id), self._leases, self._reports]
+
+
+def _trials(order: Mapping[str, Any]) -> str:
+    return " ".join(str(s["trial"]) for s in order.get("segments", ()))
 
 
 def _flat(parts: Mapping[str, Any], name: str) -> list[tuple[str, dict[str, str]]]:

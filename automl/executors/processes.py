@@ -95,7 +95,7 @@ class Processes:
         ]
 
     def join(self, vacancy: Vacancy, newcomers: Mapping[int, Segment]) -> None:
-        self._pool[vacancy.worker].join(newcomers)
+        self._pool[int(vacancy.where)].join(newcomers)
 
     def cancel(self, trial: int) -> None:
         for worker in self._pool:

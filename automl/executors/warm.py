@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +64,7 @@ class Warm:
         self.pack: Pack | None = None
         self.card: TaskCard | None = None
         self.failure: AutomlError | None = None
-        self.free: tuple[int, ...] | None = None  # places of the pack that it asks about
+        self.free: tuple[int, ...] | None = None  # places of the pack, once members have ended
         self._given = 0  # segments of the pack, those that joined included
         self._heard = self._begun = time.monotonic()
         self._buffer = b""
@@ -89,20 +88,24 @@ class Warm:
         os.close(outward)
         self._order({"op": "open", "spec": spec.to_json()})
 
-    def train(self, pack: Pack, key: bytes | None = None) -> None:
-        """Train a pack, its checkpoints sealed with this key."""
+    def train(self, pack: Pack, key: bytes | None = None, *, waits: bool = True) -> None:
+        """Train a pack, its checkpoints sealed with this key.
+
+        One that is refilled waits for `join` whenever members have ended; else it trains on, and
+        `join` may come at any time, or never.
+        """
         self.pack, self._begun = pack, time.monotonic()
         self._given = len(pack.segments)
         self._heard = self._begun
-        self._order({"op": "train", "pack": pack.to_json(), "key": (key or b"").hex()})
+        about = {"key": (key or b"").hex(), "waits": waits}
+        self._order({"op": "train", "pack": pack.to_json(), **about})
 
     def join(self, newcomers: Mapping[int, Segment]) -> None:
-        """Answer `free`: who takes which of these places."""
+        """Say who takes which of the places that are free."""
         assert self.pack is not None
-        joined = tuple(newcomers.values())
-        self.pack = replace(self.pack, segments=(*self.pack.segments, *joined))
+        self.pack = self.pack.joined(newcomers)
         self.free, self._heard = None, time.monotonic()
-        self._given += len(joined)
+        self._given += len(newcomers)
         segments = [[place, s.to_json()] for place, s in newcomers.items()]
         self._order({"op": "join", "segments": segments})
 
@@ -193,15 +196,13 @@ class Warm:
         if "progress" in message:
             return [Progress.from_json(message["progress"])]
         if "reports" in message:
-            reports: list[Report | Progress] = [Report.from_json(r) for r in message["reports"]]
+            reports = [Report.from_json(r) for r in message["reports"]]
             if "free" in message and self.pack is not None:
-                ended = {r["trial"] for r in message["reports"]}
-                left = tuple(s for s in self.pack.segments if s.trial not in ended)
-                self.pack = replace(self.pack, segments=left)
+                self.pack = self.pack.without(reports)
                 self.free = tuple(message["free"])
             else:
-                self.pack = None
-            return reports
+                self.pack = self.free = None
+            return [*reports]
         if "card" in message:
             self.card = TaskCard.from_json(message["card"])
             self._begun = time.monotonic()

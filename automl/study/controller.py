@@ -286,9 +286,11 @@ class _Driver:
         places = tuple(slot.place if slot else 0 for slot in slots)
         engine = engine_of(segments[0].recipe, self.state)
         refill = self.packer.mixed and size > 1 and not test
+        # Of this study's life: one of the same name may have been here before.
+        name = f"{slots[0].pack} {self.state.created}" if refill and slots[0] else ""
         return Pack(
             tuple(segments), self.store.root, test, size, places, probe,
-            engine=engine, refill=refill,
+            engine=engine, refill=refill, name=name,
         )  # fmt: skip
 
     def _submit(self) -> None:

@@ -1,11 +1,13 @@
 """`python -m automl.train IN OUT`: a worker process, driven by JSON lines over two pipes.
 
     driver -> worker    {"op": "open", "spec": ...}
-                        {"op": "train", "pack": ..., "key": hex}  {"op": "cancel", "trial": 7}
+                        {"op": "train", "pack": ..., "key": hex, "waits": bool}
+                        {"op": "cancel", "trial": 7}
                         {"op": "join", "segments": [[place, segment] ...]}
     worker -> driver    {"card": ...} or {"error": [class, text]}
                         {"progress": ...}                 {"reports": [...]}
-                        {"reports": [...], "free": places}, which waits for a join
+                        {"reports": [...], "free": places} of a pack that is not done; it waits for
+                        a join if it was told to, else trains on until there is one
 
 Standard output and error, also of the user's code, belong to the worker's log. The end of the
 driver's pipe is the end of the driver: the worker exits at once.
@@ -22,6 +24,7 @@ import signal
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +37,7 @@ class Line:
     def __init__(self, inward: int, outward: int) -> None:
         self._in, self._out = inward, outward
         self._buffer = b""
+        self._orders: deque[dict[str, Any]] = deque()  # all but cancellations
         self._cancelled: set[int] = set()
         self._looked = 0.0
 
@@ -47,36 +51,40 @@ class Line:
 
     def next_order(self) -> dict[str, Any]:
         """The next order but cancellations, which are noted; waits for it."""
-        while True:
-            head, newline, rest = self._buffer.partition(b"\n")
-            if newline:
-                self._buffer = rest
-                order: dict[str, Any] = json.loads(head)
-                if order["op"] != "cancel":
-                    if order["op"] == "train":
-                        self._cancelled.clear()
-                    return order
-                self._cancelled.add(order["trial"])
-            else:
-                self._read()
+        while not self._orders:
+            self._read()
+        return self._orders.popleft()
 
     def cancelled(self) -> set[int]:
         """Trials that the driver wants stopped; looks at the pipe at most every 50 ms."""
         now = time.monotonic()
         if now - self._looked > _POLL_SECONDS:
             self._looked = now
-            while select.select([self._in], [], [], 0)[0]:
-                self._read()
-            while b"\n" in self._buffer:
-                head, _, self._buffer = self._buffer.partition(b"\n")
-                self._cancelled.add(json.loads(head)["trial"])
+            self._look()
         return self._cancelled
+
+    def joined(self) -> list[list[Any]] | None:
+        """Segments that join the pack in training, with their places; None: none has come."""
+        self._look()
+        return self._orders.popleft()["segments"] if self._orders else None
+
+    def _look(self) -> None:
+        while select.select([self._in], [], [], 0)[0]:
+            self._read()
 
     def _read(self) -> None:
         data = os.read(self._in, 1 << 16)
         if not data:
             os._exit(0)  # the driver is gone; nobody would hear the rest
-        self._buffer += data
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            order: dict[str, Any] = json.loads(line)
+            if order["op"] == "cancel":
+                self._cancelled.add(order["trial"])
+                continue
+            if order["op"] == "train":
+                self._cancelled.clear()  # they were meant for the pack before
+            self._orders.append(order)
 
 
 def serve(line: Line) -> None:
@@ -97,12 +105,16 @@ def serve(line: Line) -> None:
         return
     line.say({"card": task.card.to_json()})
 
-    def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]]:
-        line.say({"reports": [r.to_json() for r in reports], "free": list(free)})
-        return [(place, Segment.from_json(s)) for place, s in line.next_order()["segments"]]
+    def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]] | None:
+        if reports:
+            line.say({"reports": [r.to_json() for r in reports], "free": list(free)})
+        found = line.next_order()["segments"] if order["waits"] else line.joined()
+        return None if found is None else [(place, Segment.from_json(s)) for place, s in found]
 
     while True:
         order = line.next_order()
+        if order["op"] != "train":
+            continue  # it was to join a pack that has ended
         reports = run(
             Pack.from_json(order["pack"]),
             task,

@@ -25,8 +25,8 @@ from automl.train.walk import Stop, Tell, Walk
 
 __all__ = ["Newcomers", "Stop", "run"]
 
-Newcomers = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[int, Segment]]]
-"""Reports of members that have ended, and free places, to those that take places."""
+Newcomers = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[int, Segment]] | None]
+"""Reports of members that have ended, and free places, to those that take places; see `More`."""
 
 
 def run(
@@ -73,8 +73,9 @@ def run(
     groups = _groups(pack, store)
     walks = len(groups)
 
-    def taking(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[Member, int]]:
-        return [(_member(s, store), place) for place, s in more(reports, free)]
+    def taking(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[Member, int]] | None:
+        found = more(reports, free)
+        return None if found is None else [(_member(s, store), place) for place, s in found]
 
     while groups:
         group = groups.pop(0)

@@ -31,9 +31,9 @@ _SAVE_SECONDS = 5.0  # of training between checkpoints inside a segment, written
 _CUDA_CHECK_UPDATES = 32  # between looks at the loss on a GPU, each of which waits for it
 
 
-More = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[Member, int]]]
+More = Callable[[Sequence[Report], Sequence[int]], Sequence[tuple[Member, int]] | None]
 """Takes the reports of members that have ended and the places that are free, and gives members
-that take some of these places."""
+that take some of these places. None: nobody has said yet; it is asked again after each update."""
 
 
 class Walk:
@@ -66,7 +66,7 @@ class Walk:
         self._task, self._store = task, store
         self._progress, self._asked = progress, stop
         self._test = test and task.test is not None
-        self._more = more
+        self._more, self._asking = more, False
         self._began: float | None = None  # of the time not yet shared out
 
     @property
@@ -192,13 +192,15 @@ class Walk:
 
     def _refill(self) -> None:
         """Report those that have ended, and let others take their slots, while any trains on."""
-        if self._more is None or not self.reports or not self.members:
+        asking = self.reports or (self._asking and len(self.members) < self._size)
+        if self._more is None or not self.members or not asking:
             return
         taken = {m.row for m in self.members}
         free = [place for place in range(self._size) if place not in taken]
         ended, self.reports = self.reports, []
         self._spend()  # what the driver thinks about is nobody's training
         found = self._more(ended, free)
+        self._asking |= found is None
         self._began = time.perf_counter()
         if not found:
             return

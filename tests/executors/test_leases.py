@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from automl.executors.holding import Holder, Lease
+from automl.executors.holding import Holder, Lease, Renewed
 from automl.executors.leases import Gone, Leases, connect
 from automl.executors.valkey import Server
 
@@ -46,7 +46,7 @@ def test_one_claims_renews_and_commits(leases: Leases, holder: Holder) -> None:
     lease = claim(leases, "a", "w1")
     assert lease is not None and lease.order == ORDER
     assert claim(leases, "a", "w2") is None
-    assert holder.renew(lease) == set()
+    assert holder.renew(lease) == Renewed(frozenset())
     assert holder.commit(lease, [{"trial": 3}])[0]
     (entry,), _ = leases.read("0", "0", 0)
     assert (entry.id, entry.kind, entry.data) == ("a", "reports", '[{"trial": 3}]')
@@ -98,7 +98,7 @@ def test_the_study_says_how_long_a_lease_is(leases: Leases, holder: Holder) -> N
     assert lease.task["deadline_seconds"] == float("inf")
     time.sleep(0.21)
     assert leases.sweep() == 0
-    assert holder.renew(lease) == set()
+    assert holder.renew(lease) == Renewed(frozenset())
     time.sleep(0.21)
     assert leases.sweep() == 0
 
@@ -133,9 +133,9 @@ def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases, holder: Hol
     leases.cancel("a", [3, 5], whole=True)
     leases.cancel("gone", [1], whole=True)
     assert leases.missing(["gone"]) == ["gone"]
-    assert holder.renew(lease) == {3, 5}
+    assert holder.renew(lease) == Renewed(frozenset({3, 5}))
     leases.put("a", ORDER)  # the driver wants it after all
-    assert holder.renew(lease) == set()
+    assert holder.renew(lease) == Renewed(frozenset())
 
 
 def test_progress_is_bounded_and_reports_are_forgotten_when_asked(
@@ -205,7 +205,7 @@ def test_what_was_on_disk_is_there_after_a_crash_of_the_server(tmp_path: Path) -
         with pytest.raises(Gone):
             holder.renew(lease)
         server.start()
-        assert holder.renew(lease) == set()
+        assert holder.renew(lease) == Renewed(frozenset())
         assert holder.commit(lease, [])[0]
     finally:
         server.stop()
@@ -222,4 +222,4 @@ def test_an_order_that_nobody_holds_is_withdrawn_and_can_be_laid_down_again(
     assert claim(leases, "a", "w") is None
     leases.put("a", ORDER)
     lease = claim(leases, "a", "w")
-    assert lease is not None and holder.renew(lease) == set()
+    assert lease is not None and holder.renew(lease) == Renewed(frozenset())
