@@ -169,7 +169,8 @@ class Supervisor:
                 held.bring(self._counted(reports))
             if bell in ready:
                 newcomers = _newcomers(self._keeper.changed(held), task, given)
-                warm.join(newcomers)
+                if newcomers:
+                    warm.join(newcomers)
                 given |= {(s.trial, s.start) for s in newcomers.values()}
                 stopping -= {s.trial for s in newcomers.values()}
             if overdue := warm.overdue(**limits):

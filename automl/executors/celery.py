@@ -188,7 +188,7 @@ class Queue:
         if not is_url(pack.checkpoints):
             pack = replace(pack, checkpoints=str(Path(pack.checkpoints).absolute()))
         id, places = _name(pack), pack.places
-        if id in self._out:  # its company trains on
+        if pack.name and id in self._out:  # its company trains on
             self._join(id, dict(zip(places, pack.segments, strict=True)))
             return
         self._out[id] = _Out(pack)
