@@ -3,7 +3,8 @@
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
                   allows run to the end, the others start under the rungs
-    without one   scattered points, screened at the first rung; the best third go to their end
+    without one   scattered points, screened at the first rung until four of the best third have
+                  come to their end
     from there    our GP; where the space is crowded, in turn with a variation of the best trials
 
 In a space of few dimensions every other trial runs to its end, and the model sees ends only: on
@@ -17,6 +18,7 @@ only ones that show it. What was tried beside it, with its numbers: docs/search.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from automl.search.paired import Suggestion
@@ -47,13 +49,18 @@ class AutoSampler:
         budget: float | None,
         rungs: Sequence[float],
         screened: int = 0,
+        ends: int = 0,
     ) -> None:
         """`rungs`: shares of a full training at which trials are compared, the last one 1.
 
-        `screened`: scattered trials to begin with that the rule stops there, see `to_screen`.
+        `screened`: scattered trials to begin with that the rule stops there, see `to_screen`, and
+        more of them until `ends` of them have ended.
         """
         self._crowded = len(space) >= _CROWDED
         self._screened = screened
+        self._ends = ends
+        self._screening: set[int] = set()  # trials that have not ended
+        self._ended = 0  # of them
         if not self._crowded:
             rungs = (1.0,)
         budget = _UNKNOWN_BUDGET if budget is None else budget
@@ -61,7 +68,7 @@ class AutoSampler:
         self._portfolio = list(portfolio)[: max(int(share / rungs[0]), 1)]
         self._full = _affordable(share, len(self._portfolio), rungs[0])
         known = min(_STARTUP, int(_STARTUP_SHARE * budget)) - len(self._portfolio)
-        startup = screened or max(known, _SCATTERED)
+        startup = 0 if screened else max(known, _SCATTERED)
         self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
         self._near = NeighbourSampler(space, seed=seed)
         self._suggested = 0
@@ -84,15 +91,19 @@ class AutoSampler:
             self.adopt(trial, point)
             return Suggestion(point, "portfolio", full=index < self._full)
         index -= len(self._portfolio)
+        if index < self._screened or self._ended < self._ends:
+            self._screening.add(trial)
+            point = self._model.scatter(trial, fixed or {}).point
+            self._near.adopt(trial, point)
+            return Suggestion(point)
         stopped = self._crowded and index % _FULL_EVERY != _FULL_EVERY - 1
-        full = not (stopped or index < self._screened)
         if self._crowded and index % 2 == 0:
             point = self._near.suggest_like(trial, fixed or {}).point
             self._model.adopt(trial, point)
         else:
             point = self._model.suggest_like(trial, fixed or {}).point
             self._near.adopt(trial, point)
-        return Suggestion(point, full=full)
+        return Suggestion(point, full=not stopped)
 
     def adopt(self, trial: int, point: Point) -> None:
         self._model.adopt(trial, point)
@@ -101,6 +112,9 @@ class AutoSampler:
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         self._model.observe(trial, loss, curve)
         self._near.observe(trial, loss)
+        if trial in self._screening and (loss == math.inf or max(curve or [1.0]) >= 1):
+            self._screening.remove(trial)
+            self._ended += 1
 
 
 def to_screen(

@@ -158,13 +158,15 @@ def strategy(name: str, setting: Setting) -> Strategy:
 def _auto(setting: Setting) -> Sampler:
     from automl.search.auto import AutoSampler
 
+    screened = _screened(setting)
     return AutoSampler(
         setting.space,
         _portfolio(setting),
         seed=setting.seed,
         budget=setting.budget,
         rungs=setting.shares,
-        screened=_screened(setting),
+        screened=screened,
+        ends=screened // setting.fidelity[2],
     )
 
 

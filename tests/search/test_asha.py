@@ -189,14 +189,22 @@ def test_median_stops_the_worse_half_once_five_have_come() -> None:
     assert rule.next() is None
 
 
-def test_a_screened_start_sends_the_best_third_to_the_end_once_all_are_in() -> None:
+def test_a_screened_start_sends_the_best_third_to_the_end_once_half_are_in() -> None:
     rule = Screened(10, 90, 3, count=6)
     assert rule.enter(9, full=True) == 90
     rule.report(9, {90: 0.01})  # the baseline is no part of it
     enter(rule, [0.5, 0.2, math.inf, 0.3, 0.4])
-    assert rule.next() is None  # the sixth is still out
-    enter(rule, [0.6], start=5)
-    assert [rule.next() for _ in range(3)] == [(1, 10, 90), (3, 10, 90), None]
-    assert rule.enter(6, full=False) == 90  # later trials are not stopped
+    assert rule.next() is None  # the sixth has not begun
+    assert rule.enter(5, full=False) == 10
+    assert rule.next() == (1, 10, 90)  # and need not be waited for
+    assert rule.next() is None  # of five heard of one is a third
+    rule.report(5, {10: 0.6})
+    assert [rule.next() for _ in range(2)] == [(3, 10, 90), None]
     rule.report(1, {90: 0.1})
-    assert rule.next() is None
+    enter(rule, [0.1, 0.7, 0.7], start=6)  # who had nothing to train on screened more
+    assert [rule.next() for _ in range(2)] == [(6, 10, 90), None]
+    slow = Screened(10, 90, 3, count=6)
+    for trial in range(6):
+        slow.enter(trial, full=False)
+    enter(slow, [0.5, 0.2])  # of two of the first six, and two are too few
+    assert slow.next() is None

@@ -1,13 +1,15 @@
 """A screened start: the first trials stop at the first rung, and the best third goes to the end.
 
-    screened    the first `count` trials that may be stopped
-    promoted    once all of them have been heard of, floor(count / eta), by their loss there; each
-                goes on to the end of its training in one segment
-    later       every other trial trains to its end
+    screened    trials that may be stopped: `count` of them, and with many workers more, see below
+    promoted    once `count` have begun and half as many have been heard of, the best
+                floor(heard / eta) by their loss there, each to its end in one segment
+    later       whoever never was to be stopped trains to its end
 
-Early ranks are good enough to choose what a model is shown first, and not good enough to stop what
-it proposes: see docs/search.md. A dozen points looked at for a ninth of a training each, with four
-of them finished, cost as much as five whole trainings.
+With one worker all have been heard of by then. With several nobody waits for the last: who has
+nothing to train on screens another, and promotions go on as results come, as in ASHA. Early ranks
+are good enough to choose what a model is shown first, and not good enough to stop what it
+proposes: see docs/search.md. A dozen points looked at for a ninth of a training each, with four of
+them finished, cost as much as five whole trainings.
 """
 
 from __future__ import annotations
@@ -24,27 +26,28 @@ class Screened:
 
     def __init__(self, low: int, high: int, eta: int, *, count: int) -> None:
         self._first, self._end = rungs(low, high, eta)[0], high
-        self._count = count
-        self._room = count // eta  # that are still to be promoted
+        self._count, self._eta = count, eta
         self._screened: set[int] = set()
-        self._heard: list[tuple[float, int]] = []  # heap of (loss, trial)
-        self._unheard = count
+        self._waiting: list[tuple[float, int]] = []  # heap of (loss, trial)
+        self._heard = self._promoted = 0
 
     def enter(self, trial: int, *, full: bool) -> int:
-        if full or len(self._screened) == self._count:
+        if full:
             return self._end
         self._screened.add(trial)
         return self._first
 
     def report(self, trial: int, losses: Mapping[int, float]) -> None:
         if trial in self._screened and max(losses) < self._end:
-            self._unheard -= 1
+            self._heard += 1
             if losses[max(losses)] < math.inf:
-                heapq.heappush(self._heard, (losses[max(losses)], trial))
+                heapq.heappush(self._waiting, (losses[max(losses)], trial))
 
     def next(self) -> tuple[int, int, int] | None:
-        if self._unheard or not self._room or not self._heard:
+        if len(self._screened) < self._count or 2 * self._heard < self._count:
             return None
-        self._room -= 1
-        _, trial = heapq.heappop(self._heard)
+        if self._promoted >= self._heard // self._eta or not self._waiting:
+            return None
+        self._promoted += 1
+        _, trial = heapq.heappop(self._waiting)
         return trial, self._first, self._end

@@ -82,9 +82,14 @@ class GpSampler:
 
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
         if self._drawn < self._startup or not self._finite():
-            point = self._space.decode(self._sobol.random(1)[0], fixed)
-        else:
-            point = self._untried(self._propose(fixed), fixed)
+            return self.scatter(trial, fixed)
+        return self._begun(trial, self._untried(self._propose(fixed), fixed))
+
+    def scatter(self, trial: int, fixed: Point) -> Suggestion:
+        """The next scattered point, whatever the model would propose."""
+        return self._begun(trial, self._space.decode(self._sobol.random(1)[0], fixed))
+
+    def _begun(self, trial: int, point: Point) -> Suggestion:
         self._drawn += 1
         self.adopt(trial, point)
         return Suggestion(point)
