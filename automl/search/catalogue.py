@@ -132,7 +132,7 @@ def strategy(name: str, setting: Setting) -> Strategy:
             full=isinstance(rule, Screened),
         )
     if setting.pool is not None:
-        chosen = Prescreened(setting.space, chosen, setting.pool)
+        chosen = Prescreened(chosen, setting.pool)
     if setting.several:
         return Several(
             setting.space,

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from automl.search.paired import Alike, Sampler, Suggestion
+from automl.search.wrapping import Wrapping, innermost
 from automl.space.ranges import Value
 from automl.space.tree import Point, Space
 
@@ -168,62 +169,59 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
 # The sampler ----------------------------------------------------------------------------------
 
 
-@dataclass
-class Prescreened:
+class Prescreened(Wrapping):
     """A sampler whose networks come, in turn, from the pool."""
 
-    space: Space
-    sampler: Sampler
-    pool: Pool
-    _used: int = 0  # candidates
-    _turn: int = 0
-    _scores: dict[int, Mapping[str, float]] = field(default_factory=dict)  # by trial
-    _values: dict[int, dict[float, float]] = field(default_factory=dict)
+    def __init__(self, sampler: Sampler, pool: Pool) -> None:
+        super().__init__(sampler)
+        self._pool = pool
+        self._picks = isinstance(innermost(sampler), Alike)  # a point for a given network
+        self._used = 0  # candidates
+        self._turn = 0
+        self._scores: dict[int, Mapping[str, float]] = {}  # by trial
+        self._values: dict[int, dict[float, float]] = {}
 
     def suggest(self, trial: int) -> Suggestion:
         now = self._trust()
         own = self._turn % 2 == 1 and now.judged
-        left = len(self.pool.candidates) - self._used
-        if own or not now.trusted or left < FACTOR or not isinstance(self.sampler, Alike):
-            found = self.sampler.suggest(trial)
+        left = len(self._pool.candidates) - self._used
+        if own or not now.trusted or left < FACTOR or not self._picks:
+            found = self._next(trial, None)
             self._turn += not found.label
-            return self._noted(trial, found)
+            return found
         ranked = self._turn % 2 == 0
-        taken = self.pool.candidates[self._used : self._used + (FACTOR if ranked else 1)]
-        best = max(taken, key=lambda c: _sortable(c.scores[self.pool.proxy]))
-        found = self.sampler.suggest_like(trial, best.point)
-        if not found.label:  # else a plan of the sampler's own: the network waits
+        taken = self._pool.candidates[self._used : self._used + (FACTOR if ranked else 1)]
+        best = max(taken, key=lambda c: _sortable(c.scores[self._pool.proxy]))
+        found = self._next(trial, best.point)
+        if not found.label:  # else a plan of the inner sampler's own: the network waits
             self._turn += 1
             self._used += len(taken)
             label = "prescreened" if ranked else "drawn blind"
             found = Suggestion(found.point, label, found.full)
-        return self._noted(trial, found)
-
-    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
-        """The sampler's own choice beside a network that is given."""
-        if isinstance(self.sampler, Alike):
-            return self._noted(trial, self.sampler.suggest_like(trial, fixed))
-        return self.suggest(trial)
+        return found
 
     def adopt(self, trial: int, point: Point) -> None:
-        self._noted(trial, Suggestion(point))
-        self.sampler.adopt(trial, point)
+        self._scored(trial, point)
+        super().adopt(trial, point)
 
-    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
-        self.sampler.observe(trial, loss, curve)
+    def _next(self, trial: int, fixed: Point | None) -> Suggestion:
+        found = super()._next(trial, fixed)
+        self._scored(trial, found.point)
+        return found
+
+    def _note(self, trial: int, loss: float, curve: Mapping[float, float] | None) -> None:
         if trial in self._scores:
             values = self._values.setdefault(trial, {})
             values |= {share: -value for share, value in (curve or {1.0: loss}).items()}
 
-    def _noted(self, trial: int, found: Suggestion) -> Suggestion:
-        scores = self.pool.scores_of(found.point)
+    def _scored(self, trial: int, point: Point) -> None:
+        scores = self._pool.scores_of(point)
         if scores is not None:
             self._scores[trial] = scores
-        return found
 
     def _trust(self) -> Trust:
         results = [(s, self._values.get(t, {})) for t, s in self._scores.items()]
-        return trust(self.pool.proxy, results)
+        return trust(self._pool.proxy, results)
 
 
 def _sortable(score: float) -> float:

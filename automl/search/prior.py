@@ -24,7 +24,8 @@ import numpy as np
 
 from automl.errors import StrategyError
 from automl.registry import nearest
-from automl.search.paired import Alike, Sampler, Sated, Suggestion
+from automl.search.paired import Sampler, Suggestion
+from automl.search.wrapping import Wrapping
 from automl.space.ranges import Choice, Range, Value
 from automl.space.tree import Point, Space
 
@@ -54,46 +55,31 @@ def strength(text: str) -> float:
     return value
 
 
-class Believing:
+class Believing(Wrapping):
     """A sampler beside draws from the prior."""
 
     def __init__(
         self, space: Space, sampler: Sampler, *, strength: float, seed: int, full: bool
     ) -> None:
         """`full`: what is drawn trains to its end, whatever the rungs say."""
+        super().__init__(sampler)
         self._space = space
         self._full = full
-        self._sampler = sampler
         self._strength = strength
         self._rng = np.random.default_rng([seed, 7])
         self._drawn: set[int] = set()
         self._losses: dict[int, float] = {}
 
-    def suggest(self, trial: int) -> Suggestion:
-        return self._next(trial, None)
-
-    def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
-        return self._next(trial, fixed)
-
-    def adopt(self, trial: int, point: Point) -> None:
-        self._sampler.adopt(trial, point)
-
-    def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
+    def _note(self, trial: int, loss: float, curve: Mapping[float, float] | None) -> None:
         self._losses[trial] = loss
-        self._sampler.observe(trial, loss, curve)
-
-    def sated(self) -> bool:
-        return isinstance(self._sampler, Sated) and self._sampler.sated()
 
     def _next(self, trial: int, fixed: Point | None) -> Suggestion:
         if self._rng.random() < self._share():
             self._drawn.add(trial)
             point = self._draw(fixed or {})
-            self._sampler.adopt(trial, point)
+            self.sampler.adopt(trial, point)
             return Suggestion(point, "prior", self._full)
-        if fixed is not None and isinstance(self._sampler, Alike):
-            return self._sampler.suggest_like(trial, fixed)
-        return self._sampler.suggest(trial)
+        return super()._next(trial, fixed)
 
     def _share(self) -> float:
         """Of new trials that are drawn from the prior; those that run count as not won.

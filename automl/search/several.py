@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,15 +24,8 @@ from automl.records import Segment
 from automl.search.paired import Failure, Paired, Rule, Sampler, Trial, Values
 from automl.search.pareto import Loss, front_of
 from automl.search.scalarizing import draw_weights, scalarized
+from automl.search.wrapping import ManyLosses, innermost
 from automl.space.tree import Space
-
-
-@runtime_checkable
-class ManyLosses(Protocol):
-    """A sampler that takes several losses as they are."""
-
-    def observe_losses(self, trial: int, losses: Sequence[float], violation: float) -> None:
-        """Losses of `trial` where it stands; all infinite, like the violation, if it failed."""
 
 
 class Several(Paired):
@@ -57,6 +49,7 @@ class Several(Paired):
         )
         self._signs = tuple(-1.0 if d == "maximize" else 1.0 for d in directions)
         self._marks = frozenset(marks)
+        self._many = isinstance(innermost(sampler), ManyLosses)
         self._rng = np.random.default_rng([seed, 12])
         self._known: dict[int, dict[int, float]] = {}  # trial -> step -> Loss, or infinity
 
@@ -128,7 +121,8 @@ class Several(Paired):
     def _learn(self, trial: int, stop: int, losses: Mapping[int, float]) -> None:
         known = self._known.setdefault(trial, {})
         known.update((s, x) for s, x in losses.items() if s in self._marks or s == stop)
-        if isinstance(self._sampler, ManyLosses) and trial not in self._forks:
+        if self._many and trial not in self._forks:
+            assert isinstance(self._sampler, ManyLosses)
             loss = losses[stop]
             if isinstance(loss, Loss):
                 self._sampler.observe_losses(trial, loss.losses, loss.violation)
@@ -138,7 +132,7 @@ class Several(Paired):
     # What the sampler sees ------------------------------------------------------------------
 
     def _begin(self, like: Recipe | None) -> Segment:
-        if not isinstance(self._sampler, ManyLosses):
+        if not self._many:
             self._show(draw_weights(self._rng, len(self._signs)))
         return super()._begin(like)
 

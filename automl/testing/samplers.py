@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 
 from automl.search.paired import Sampler
-from automl.search.several import ManyLosses
+from automl.search.wrapping import ManyLosses
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Point, Space
 
