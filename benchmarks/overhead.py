@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from automl.records import TaskSpec
 from automl.study.controller import run
-from automl.study.preparing import TuneOptions, prepare
+from automl.study.options import TuneOptions
+from automl.study.preparing import prepare
 
 NAMES = [f"p{i}" for i in range(10)]
 TASK = f"""
@@ -48,7 +48,7 @@ def automl_slope(trials: int, strategy: str, folder: Path) -> float:
 
     (folder / "noop.py").write_text(TASK)
     options = TuneOptions(
-        TaskSpec(str(folder / "noop.py")), (f"{trials}trials",), strategy, seeds=1,
+        folder / "noop.py", budget=f"{trials}trials", strategy=strategy, seeds=1,
         name=f"{strategy}{trials}", workers=1, runs=folder / "runs",
     )  # fmt: skip
     prepared = prepare(options)

@@ -31,9 +31,9 @@ import psutil
 
 from automl.executors.celery import living
 from automl.executors.valkey import Server
-from automl.records import TaskSpec
 from automl.study.controller import run
-from automl.study.preparing import TuneOptions, prepare
+from automl.study.options import TuneOptions
+from automl.study.preparing import prepare
 
 NAMES = [f"p{i}" for i in range(10)]
 TASK = f"""
@@ -98,7 +98,7 @@ def celery(trials: int, workers: int, folder: Path, *, ahead: int, parts: int = 
         while len(living(server.url)) < workers:
             time.sleep(0.2)
         options = TuneOptions(
-            TaskSpec(str(task)), (f"{trials}trials",), "random", seeds=1,
+            task, budget=f"{trials}trials", strategy="random", seeds=1,
             name="queue", workers=ahead * workers, runs=place / "runs", broker=server.url,
         )  # fmt: skip
         prepared = prepare(options)

@@ -22,7 +22,7 @@ import numpy as np
 from recorded import TABLES, Problem, noisy, table
 
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.search.strategy import make_strategy
 from automl.space.tree import Point
 from automl.study.finals import Planned
@@ -41,8 +41,8 @@ def searched(problem: Problem, train: Train, *, strategy: str, trials: int, seed
         space=problem.space.to_json(), steps=1, eval_steps=1, batch_size=1, sizes={},
     )  # fmt: skip
     config = StudyConfig(
-        problem.name, TaskSpec(problem.name), card, strategy, (1, 1, 3), (f"{trials}trials",),
-        seed, SEEDS, 1,
+        problem.name, name=problem.name, card=card, strategy=strategy, fidelity=(1, 1, 3),
+        budget=f"{trials}trials", seed=seed, seeds=SEEDS, workers=1, pack="off",
     )  # fmt: skip
     state = State()
     state.apply({"kind": "study", "config": config.to_json(), "at": 0.0})

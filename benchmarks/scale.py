@@ -23,9 +23,10 @@ from automl.executors.leases import Leases, connect
 from automl.executors.simulated import Simulated
 from automl.executors.valkey import Server
 from automl.recipe import Recipe
-from automl.records import Metrics, Pack, Report, Segment, Status, TaskSpec
+from automl.records import Metrics, Pack, Report, Segment, Status
 from automl.study.controller import run
-from automl.study.preparing import TuneOptions, prepare
+from automl.study.options import TuneOptions
+from automl.study.preparing import prepare
 
 NAMES = [f"p{i}" for i in range(10)]
 STEPS = 10  # evaluations of a trial
@@ -67,7 +68,7 @@ def driver(folder: Path, *, workers: int, trials: int, seconds: float) -> None:
         return {"val/score": p0 * step, "train/loss": 1 - p0}, seconds * (0.5 + p0) * step / STEPS
 
     options = TuneOptions(
-        TaskSpec(str(folder / "noop.py")), (f"{trials}trials",), "random", seeds=1, name="large",
+        folder / "noop.py", budget=f"{trials}trials", strategy="random", seeds=1, name="large",
         workers=workers, pack="off", runs=folder / "runs", mlflow="off",
     )  # fmt: skip
     prepared = prepare(options)

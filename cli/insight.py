@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import JournalUrl, Runs, StudyName, study_names
+from .completing import study_names
+from .options import JournalUrl, Runs, StudyName
 
 
 def explain(name: StudyName, runs: Runs = Path("runs"), journal: JournalUrl = None) -> None:

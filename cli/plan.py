@@ -12,7 +12,8 @@ from automl.reports.tables import recipe_title
 from automl.search.catalogue import look_up
 from automl.space.tree import Space
 from automl.study.budget import Budget
-from automl.study.preparing import Prepared, TuneOptions, prepare
+from automl.study.options import TuneOptions
+from automl.study.preparing import Prepared, prepare
 
 from .wording import about
 

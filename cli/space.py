@@ -10,7 +10,7 @@ from automl.reports.numerals import counted, short
 from automl.space.ranges import Choice
 from automl.space.tree import Dimension, Space, describe
 
-from .options import space_names
+from .completing import space_names
 from .table import aligned
 
 space = typer.Typer(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Quiet, Runs, space_names
+from .options import Quiet, Runs
+from .stated import spelled
 
 if TYPE_CHECKING:
-    from automl.study.preparing import TuneOptions
+    from automl.study.options import TuneOptions
     from automl.study.state import State
     from automl.train.coordinates import Moved
     from automl.transferring import Contest, Plan
@@ -51,25 +52,13 @@ def transfer(
             f"[default: {_DEFAULT_BUDGET}]",
         ),
     ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="What may vary: a shipped space or a TOML file.  [default: the task's]",
-            autocompletion=space_names,
-        ),
-    ] = None,
+    space: Annotated[str | None, spelled("space")] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=RANGE", help="As in `automl tune`."),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of a table to predict.")
-    ] = None,
-    epochs: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="Length of a full training.  [default: the task's]"),
-    ] = None,
+    target: Annotated[str | None, spelled("target")] = None,
+    epochs: Annotated[float | None, spelled("epochs")] = None,
     seeds: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Fresh seeds of every verdict.", show_default=True),
@@ -84,12 +73,8 @@ def transfer(
             min=1, metavar="N", help="Trials that train at the same time.  [default: one a core]"
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Seed of the search.", show_default=True)
-    ] = 0,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="Where to train: auto, cpu, cuda or cuda:1.")
-    ] = "auto",
+    seed: Annotated[int, spelled("seed")] = 0,
+    device: Annotated[str, spelled("device")] = "auto",
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
@@ -99,28 +84,24 @@ def transfer(
     without it, beside the baseline, on the same fresh seeds. Exit code 1 when the search failed or
     was interrupted; the same command goes on.
     """
-    from automl.tuning import checked
+    from automl.study.options import TuneOptions, checked
 
     options = checked(
-        task=task,
-        command=None,
-        metric_regex=None,
-        metric=None,
-        target=target,
-        space=space,
-        sets=tuple(sets or ()),
-        epochs=epochs,
-        device=device,
-        budget=tuple(budget or (_DEFAULT_BUDGET,)),
-        strategy="auto",
-        seeds=seeds,
-        name=name,
-        workers=workers,
-        seed=seed,
-        pack="auto",
-        runs=runs,
-        journal=None,
-        mlflow="off",
+        TuneOptions(
+            task,
+            target=target,
+            space=space,
+            sets=sets or (),
+            epochs=epochs,
+            device=device,
+            budget=budget or (_DEFAULT_BUDGET,),
+            seeds=seeds,
+            name=name,
+            workers=workers,
+            seed=seed,
+            runs=runs,
+            mlflow="off",
+        )
     )
     from .quiet import quiet as silence
 
@@ -150,6 +131,7 @@ def _transfer(
     from .driving import drive
     from .showing import choose
 
+    runs = Path(options.runs)
     plan, task, recipe = planned(options.spec, argument=argument, small=small, large=large)
     study = options.name or f"{plan.name}-transfer"
     typer.echo(
@@ -157,14 +139,14 @@ def _transfer(
     )
     moved = check(plan, task, recipe)
     typer.echo(_moved(plan, moved))
-    told = replace(options, spec=replace(options.spec, sets=plan.sets), name=study)
+    told = replace(options, sets=plan.sets, name=study)
     try:
         drive(lambda listen: prepare(told, listen=listen), choose(as_json=False, quiet=silent))
     except typer.Exit as end:  # 3: nothing beats the baseline, which is then what is widened
         if end.exit_code not in (0, 3):
             raise
-    state = saved_state(study, runs=options.runs, journal=None)
-    plot = options.runs / study / "coordinates.svg"
+    state = saved_state(study, runs=runs, journal=None)
+    plot = runs / study / "coordinates.svg"
     plot.write_text(coordinate_plot(moved), encoding="utf-8")
     winner = winner_recipe(state)
     if winner is None:
@@ -179,7 +161,7 @@ def _transfer(
     typer.echo("\n".join(["", *_lines(plan, state, wide), ""]))
     kept = best_of(wide, card=task.card)
     if kept is not None:
-        file = options.runs / study / "wide.toml"
+        file = runs / study / "wide.toml"
         file.write_text(write_text(RecipeFile(told.spec, kept.recipe)), encoding="utf-8")
         typer.echo(f"recipe   {file} ({kept.label}, the best on validation)")
         typer.echo(f"next     automl train {file} --save wide.safetensors")

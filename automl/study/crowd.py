@@ -6,19 +6,16 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automl.errors import ExecutorError, QueueAway
 from automl.executors.broker import lease_seconds
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
 from automl.signing import shared_key
+from automl.study.options import TuneOptions
 from automl.study.shipping import Shipped, shipped
 from automl.study.state import StudyConfig
-
-if TYPE_CHECKING:
-    from automl.study.preparing import TuneOptions
-
 
 _AWAY_SECONDS = 30.0
 
@@ -39,7 +36,7 @@ def crew(options: TuneOptions, listen: Callable[[Mapping[str, Any]], None]) -> i
     from automl.executors.celery import living  # celery: only who asks for a queue loads it
     from automl.executors.sharing import Claim
 
-    begun = options.name is not None and (options.runs / options.name).is_dir()
+    begun = options.name is not None and (Path(options.runs) / options.name).is_dir()
     until = time.monotonic() + (_AWAY_SECONDS if begun else 0.0)
     told = False
     while True:
@@ -54,7 +51,7 @@ def crew(options: TuneOptions, listen: Callable[[Mapping[str, Any]], None]) -> i
                 text = f"{error}; it is waited for, {_AWAY_SECONDS:.0f} s at most"
                 listen({"kind": "note", "text": text})
             time.sleep(0.5)
-    fit = Claim("", options.queues, options.needs).fits(workers)
+    fit = Claim("", options.queues, tuple(options.needs)).fits(workers)
     return options.workers or max(len(fit), 1)
 
 
@@ -63,7 +60,7 @@ def sent_task(options: TuneOptions) -> Shipped:
     if options.broker is None:
         return Shipped(options.spec)
     shared_key()  # one that cannot be read is told before anything is trained
-    places = [options.runs, *([] if options.checkpoints is None else [Path(options.checkpoints)])]
+    places = [Path(p) for p in (options.runs, options.checkpoints) if p is not None]
     return shipped(options.spec, leave_out=places)
 
 

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from automl.executors.executor import Executor
 from automl.executors.processes import Processes
 from automl.objects import put
 from automl.recipe import Recipe
-from automl.records import Pack, Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Pack, Report, Segment, Status, TaskCard
 from automl.search.prior import strength
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.tree import Point, Space
@@ -32,6 +31,7 @@ from automl.study.crowd import crew, executor_of, key_of, sent_task
 from automl.study.journal import Journal
 from automl.study.keeping import budget_bytes
 from automl.study.live import Live
+from automl.study.options import TuneOptions
 from automl.study.packing import largest_pack, trainings_alike
 from automl.study.prescreening import pool_for
 from automl.study.sameness import check_same
@@ -45,36 +45,6 @@ _STALL_SECONDS = 600.0  # at least, without a sign of life, until a trial counts
 _STALL_EVALUATIONS = 10  # as long as so many evaluations are apart, by the smoke trial
 _DEADLINE_SECONDS = 3600.0  # at least, until a segment is ended though it still reports
 _DEADLINE_FULLS = 100  # full trainings of the baseline; no recipe of sense takes as long
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """What `automl tune` was asked for."""
-
-    spec: TaskSpec
-    budget: tuple[str, ...] = ("40full",)
-    strategy: str = "auto"
-    seeds: int = 3  # fresh seeds in the verdict
-    name: str | None = None  # of the study; None: the task's
-    workers: int | None = None  # None: one a core, or one a GPU
-    seed: int = 0
-    pack: str = "auto"  # "auto", "off", or how many trials train together
-    spend_all: bool = False  # go on to the budget's end where nothing more is expected
-    warm_start: tuple[str, ...] = ()  # earlier studies to begin from, by name
-    prior: str = "off"  # how far defaults are believed in: off, weak, strong or 0..1
-    prescreen: str | None = None  # a proxy that ranks networks before they are trained
-    runs: Path = Path("runs")
-    journal: str | None = None  # database URL; None: a SQLite file in the study's folder
-    mlflow: str | None = None  # URI of an MLflow store, or "off"; None: mlflow.db in `runs`
-    broker: str | None = dataclass_field(
-        default=None, repr=False
-    )  # Redis of the workers; None: local ones
-    queues: tuple[str, ...] = ("cpu",)  # of those workers
-    needs: tuple[str, ...] = ()  # what they must have
-    priority: int = 1  # of this study among those that share them
-    heed: bool = False  # keep what was asked of the study before, such as a pause
-    checkpoints: str | None = None  # folder or URL of all studies' checkpoints; None: in `runs`
-    checkpoint_budget: str | None = None  # that they may take: "10g"; None: what is needed
 
 
 @dataclass
@@ -113,15 +83,21 @@ class Prepared:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> Prepared:
+def prepare(
+    options: TuneOptions, *, heed: bool = False, listen: Listener = lambda event: None
+) -> Prepared:
     """Open the task and, unless the study is there already, run the smoke trial.
+
+    Args:
+        heed: keep what was asked of the study before, such as a pause.
 
     Raises:
         AutomlError: one line on what is wrong with the task, the options or the folder.
     """
     budget = Budget.parse(options.budget)
     many = crew(options, listen)
-    staging = _staging(options.runs)
+    runs = Path(options.runs)
+    staging = _staging(runs)
     executor = None
     try:
         sent = sent_task(options)
@@ -136,7 +112,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         name = options.name or card.name
         if "/" in name or name in (".", "..") or not name.strip():
             raise StudyError(f"'{name}' is no name for a study; use letters, digits, - and _")
-        folder = options.runs / name
+        folder = runs / name
         url = options.journal or str(folder / "journal.db")
         known = _known(folder, url, name)
         config = _config(options, card, name, many or executor.workers)
@@ -146,7 +122,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
             check_same(known, config)
             executor.adopt_logs(folder / "workers")
             journal = Journal(url, name, write=True)
-            live = _opened(folder, options)
+            live = _opened(folder, heed=heed)
             state = replay(event for _, event in journal.events())
             known = replace(
                 known,
@@ -198,7 +174,7 @@ def prepare(options: TuneOptions, *, listen: Listener = lambda event: None) -> P
         folder.mkdir(parents=True, exist_ok=True)
         executor.adopt_logs(folder / "workers")
         journal = Journal(url, name, write=True)
-        live = _opened(folder, options)
+        live = _opened(folder, heed=heed)
         crowd = executor_of(executor, sent, options, config, folder, url, both(live, listen))
         return Prepared(config, folder, journal, url, crowd, live, State(), smoke)
     except BaseException:
@@ -217,7 +193,7 @@ def resume(
     workers: int | None = None,
     mlflow: str | None = None,
     broker: str | None = None,
-    queues: tuple[str, ...] | None = None,
+    queue: str | None = None,
     heed: bool = False,
     listen: Listener = lambda event: None,
 ) -> Prepared:
@@ -227,29 +203,15 @@ def resume(
         StudyError: there is no such study.
     """
     config = saved_config(name, runs=runs, journal=journal)
-    options = TuneOptions(
-        spec=config.spec,
-        budget=config.budget,
-        strategy=config.strategy,
-        seeds=config.seeds,
-        name=name,
-        workers=workers or (None if broker else config.workers),
-        seed=config.seed,
-        pack=config.pack,
-        spend_all=config.spend_all,
-        warm_start=config.warm_start,
-        prior=config.prior,
-        prescreen=config.prescreen,
-        runs=runs,
-        journal=journal,
-        mlflow=mlflow,
-        broker=broker,
-        queues=queues or config.queues or ("cpu",),
-        needs=config.needs if broker else (),
-        priority=config.priority,
-        heed=heed,
-    )
-    return prepare(options, listen=listen)
+    told = {
+        **config.kept(),
+        "workers": workers or (None if broker else config.workers),
+        "mlflow": mlflow,
+        "queue": queue or config.queue or "cpu",
+        "needs": config.needs if broker else (),
+    }
+    options = TuneOptions(**told, runs=runs, journal=journal, broker=broker)
+    return prepare(options, heed=heed, listen=listen)
 
 
 def saved_state(name: str, *, runs: Path = Path("runs"), journal: str | None = None) -> State:
@@ -290,9 +252,9 @@ def both(live: Live, listen: Listener) -> Listener:
     return hear
 
 
-def _opened(folder: Path, options: TuneOptions) -> Live:
+def _opened(folder: Path, *, heed: bool) -> Live:
     """The files beside the journal, now that the study is ours."""
-    if not options.heed:
+    if not heed:
         Control(folder).ask("go")
     return Live(folder)
 
@@ -320,28 +282,14 @@ def _known(folder: Path, url: str, name: str) -> StudyConfig | None:
 
 
 def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> StudyConfig:
+    told = {
+        **options.kept(),
+        "name": name,
+        "workers": workers,
+        "queue": options.queue if options.broker else "",
+    }
     low, high, eta = default_fidelity(card.steps, card.eval_steps)
-    return StudyConfig(
-        name=name,
-        spec=options.spec,
-        card=card,
-        strategy=options.strategy,
-        fidelity=(low, high, eta),
-        budget=options.budget,
-        seed=options.seed,
-        seeds=options.seeds,
-        workers=workers,
-        pack=options.pack,
-        prescreen=options.prescreen,
-        mlflow=options.mlflow,
-        checkpoint_budget=options.checkpoint_budget,
-        spend_all=options.spend_all,
-        warm_start=options.warm_start,
-        prior=options.prior,
-        queues=options.queues if options.broker else (),
-        needs=options.needs,
-        priority=options.priority,
-    )
+    return StudyConfig(**told, card=card, fidelity=(low, high, eta))
 
 
 def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
@@ -349,7 +297,8 @@ def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
     from automl.study.warm_start import starting_points  # its model's scipy costs half a second
 
     earlier = [
-        saved_state(name, runs=options.runs, journal=options.journal) for name in options.warm_start
+        saved_state(name, runs=Path(options.runs), journal=options.journal)
+        for name in options.warm_start
     ]
     return tuple(starting_points(Space.from_json(card.space), earlier))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from automl.errors import StudyError
-from automl.records import TaskSpec
+from automl.study.options import StudyOptions, options_of
 from automl.study.state import StudyConfig
 
 
@@ -15,25 +13,11 @@ def check_same(old: StudyConfig, new: StudyConfig) -> None:
     Raises:
         StudyError: naming the first setting that differs.
     """
-    fields = (
-        "spec",
-        "strategy",
-        "budget",
-        "seed",
-        "seeds",
-        "pack",
-        "spend_all",
-        "warm_start",
-        "prior",
-        "prescreen",
-    )
-    for field in fields:
-        a, b = getattr(old, field), getattr(new, field)
-        if field == "spec" and a != b:
-            field, a, b = _first_difference(a, b)
-        if a != b:
+    for one, known in options_of(StudyOptions):
+        a, b = getattr(old, one.name), getattr(new, one.name)
+        if known.fixed and a != b:
             raise StudyError(
-                f"a study named '{old.name}' exists with {field} {_short(a)}, not {_short(b)}; "
+                f"a study named '{old.name}' exists with {one.name} {_short(a)}, not {_short(b)}; "
                 f"choose another --name, or remove it with `automl rm {old.name}`"
             )
     if new.place and new.place != old.place:
@@ -48,11 +32,6 @@ def check_same(old: StudyConfig, new: StudyConfig) -> None:
                 f"the task's {what} changed since study '{old.name}' began; its trials would no "
                 f"longer compare: choose another --name"
             )
-
-
-def _first_difference(a: TaskSpec, b: TaskSpec) -> tuple[str, Any, Any]:
-    old, new = a.to_json(), b.to_json()
-    return next((n, old[n], new[n]) for n in old if old[n] != new[n])
 
 
 def _short(value: object) -> str:

@@ -32,51 +32,38 @@ from automl.records import (
     Slot,
     Status,
     TaskCard,
-    TaskSpec,
 )
 from automl.search.pareto import front_of
 from automl.search.prescreen import Pool
 from automl.space.ranges import Value
 from automl.space.tree import Space
+from automl.study.options import StudyOptions
 
 Event = Mapping[str, Any]  # {"kind": ..., "at": ..., ...}
 
 ATTEMPTS = 3  # times that a segment is run when its worker goes away, before its trial is given up
 
 
-@dataclass(frozen=True)
-class StudyConfig:
-    """What is fixed when a study is made; the same command gives an equal one."""
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(StudyOptions):
+    """What is fixed when a study is made: its options, and what its start has found.
+
+    The same command gives an equal one. Its `queue` is "" where no broker was named.
+    """
 
     name: str
-    spec: TaskSpec
-    card: TaskCard
-    strategy: str
-    fidelity: tuple[int, int, int]  # min_steps, max_steps, eta
-    budget: tuple[str, ...]  # as typed: ("30m", "100trials")
-    seed: int
-    seeds: int  # fresh seeds in the verdict
     workers: int
-    mlflow: str | None = None  # where MLflow keeps its copy, as typed; None: the default store
+    card: TaskCard
+    fidelity: tuple[int, int, int]  # min_steps, max_steps, eta
     full_seconds: float = 0.0  # one full training, estimated by the smoke trial
-    pack: str = "off"  # "auto", "off", or how many trials train together
     packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
     place: str = ""  # folder or URL of checkpoints and code; "": the study's folder
-    checkpoint_budget: str | None = None  # that checkpoints may take, as typed
-    spend_all: bool = False  # go on to the budget's end where nothing more is expected
-    warm_start: tuple[str, ...] = ()  # earlier studies, by name
-    prior: str = "off"  # how far defaults are believed in, as typed
-    portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from them; None: shipped
-    prescreen: str | None = None  # the proxy that ranks networks before they are trained
-    pool: Pool | None = None  # those networks, with their scores
-    queues: tuple[str, ...] = ()  # of the workers that train; (): processes of the driver's own
-    needs: tuple[str, ...] = ()  # of those workers: "gpu", "memory=40g"
-    priority: int = 1  # beside other studies that want those workers
+    portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from studies; None: shipped
+    pool: Pool | None = None  # the networks that a proxy ranked, with their scores
 
     def to_json(self) -> dict[str, Any]:
         return {
             **{n: getattr(self, n) for n in self.__dataclass_fields__},
-            "spec": self.spec.to_json(),
             "card": self.card.to_json(),
             "packing": None if self.packing is None else self.packing.to_json(),
             "pool": None if self.pool is None else self.pool.to_json(),
@@ -85,21 +72,15 @@ class StudyConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
         low, high, eta = data["fidelity"]
-        packing, learnt = data.get("packing"), data.get("portfolio")
-        pool = data.get("pool")
+        packing, learnt, pool = (data.get(n) for n in ("packing", "portfolio", "pool"))
         return cls(
             **{
                 **data,
-                "spec": TaskSpec.from_json(data["spec"]),
                 "card": TaskCard.from_json(data["card"]),
                 "fidelity": (low, high, eta),
-                "budget": tuple(data["budget"]),
-                "warm_start": tuple(data.get("warm_start", ())),
                 "portfolio": None if learnt is None else tuple(learnt),
                 "packing": None if packing is None else Packing.from_json(packing),
                 "pool": None if pool is None else Pool.from_json(pool),
-                "queues": tuple(data.get("queues", ())),
-                "needs": tuple(data.get("needs", ())),
             }
         )
 

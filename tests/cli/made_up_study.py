@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.study.state import StudyConfig
 
 Event = dict[str, Any]
@@ -32,7 +32,8 @@ def config(*, workers: int = 2, budget: str = "12trials") -> StudyConfig:
     )
     return StudyConfig(
         name="digits",
-        spec=TaskSpec("digits"),
+        task="digits",
+        pack="off",
         card=card,
         strategy="asha",
         fidelity=(RUNG, STEPS, 3),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from automl import strategies
-from automl.tuning import DEFAULT_BUDGET
+from automl.study.options import TuneOptions
 
 Main = Callable[[list[str]], int]
 
@@ -137,10 +137,9 @@ def test_the_line_in_the_list_is_the_commands_own(
 def test_help_of_tune_tells_the_budget_that_there_is(
     main: Main, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Written out there, because looking it up would slow --help down.
     assert main(["tune", "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
-    assert f"[default: {DEFAULT_BUDGET}]" in words
+    assert f"[default: {TuneOptions().budget[0]}]" in words
     assert "`automl strategies` lists the ways" in words
 
 

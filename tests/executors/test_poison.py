@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from automl.executors.valkey import Server
-from automl.records import Status, TaskSpec
+from automl.records import Status
 from automl.study.controller import run
-from automl.study.preparing import TuneOptions, prepare
+from automl.study.options import TuneOptions
+from automl.study.preparing import prepare
 from automl.study.state import ATTEMPTS
 
 from ..workers.starting import worker
@@ -28,9 +29,9 @@ def test_a_poison_segment_ends_as_a_failed_trial(
     sets = ("model.do=learn,exit", "optimizer=adamw")
     queue = f"poison-{where}"
     options = TuneOptions(
-        TaskSpec(str(tmp_path / "task.py"), sets=sets, epochs=2), (f"{TRIALS}trials",), "random",
+        tmp_path / "task.py", sets=sets, epochs=2, budget=f"{TRIALS}trials", strategy="random",
         seeds=1, name="poisoned", workers=1, pack="off", runs=tmp_path / "runs", mlflow="off",
-        broker=broker.url if where == "queue" else None, queues=(queue,),
+        broker=broker.url if where == "queue" else None, queue=queue,
     )  # fmt: skip
     reports: list[dict[str, Any]] = []
 

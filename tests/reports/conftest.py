@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Condition, Dimension, Space
 from automl.study.state import State, StudyConfig
@@ -93,8 +93,9 @@ def make_study(
     )
     budget = ("20m", f"{trials}trials")
     config = StudyConfig(
-        "digits-1", TaskSpec("digits"), card, "auto", (60, 540, 3), budget, seed, 3, 2, None, 3.1
-    )
+        "digits", name="digits-1", card=card, fidelity=(60, 540, 3), budget=budget, seed=seed,
+        workers=2, full_seconds=3.1, pack="off",
+    )  # fmt: skip
     rng = np.random.default_rng(seed)
     state = State()
     clock = [1.7e9]

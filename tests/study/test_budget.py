@@ -8,7 +8,7 @@ import pytest
 
 from automl.errors import BudgetError
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.study.budget import Budget
 from automl.study.state import State, StudyConfig, replay
 
@@ -20,7 +20,7 @@ CARD = TaskCard(
 
 def config(*budget: str, workers: int = 1) -> StudyConfig:
     return StudyConfig(
-        name="t", spec=TaskSpec("t"), card=CARD, strategy="random", fidelity=(10, 100, 3),
+        name="t", task="t", pack="off", card=CARD, strategy="random", fidelity=(10, 100, 3),
         budget=budget, seed=0, seeds=3, workers=workers, full_seconds=2.0,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from automl.errors import StudyError
 from automl.executors.simulated import Simulated
 from automl.recipe import Recipe
-from automl.records import Pack, Packing, Report, Segment, Slot, Status, TaskCard, TaskSpec
+from automl.records import Pack, Packing, Report, Segment, Slot, Status, TaskCard
 from automl.search.strategy import make_strategy
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Space
@@ -44,7 +44,7 @@ CARD = TaskCard(
 
 def config(pack: str = "auto", **change: Any) -> StudyConfig:
     made = StudyConfig(
-        name="t", spec=TaskSpec("t"), card=CARD, strategy="random", fidelity=(10, 90, 3),
+        name="t", task="t", card=CARD, strategy="random", fidelity=(10, 90, 3),
         budget=("100trials",), seed=0, seeds=3, workers=2, pack=pack,
     )  # fmt: skip
     return replace(made, **change)

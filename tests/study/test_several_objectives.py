@@ -12,7 +12,7 @@ import pytest
 from automl.aims import Aims, Constraint, Objective
 from automl.executors.simulated import Simulated
 from automl.recipe import Recipe
-from automl.records import Progress, Report, TaskCard, TaskSpec
+from automl.records import Progress, Report, TaskCard
 from automl.reports import aim_words, front_plots, page, tables
 from automl.reports.recipe_file import of_trial
 from automl.space.ranges import Choice, Float, Int
@@ -40,7 +40,7 @@ CARD = TaskCard(
     steps=90, eval_steps=10, batch_size=64, aims=AIMS, sizes={"valid": 100, "test": 100},
 )  # fmt: skip
 CONFIG = StudyConfig(
-    name="t", spec=TaskSpec("t", objectives=("accuracy", "params"), constraints=("params<90",)),
+    name="t", task="t", objectives=("accuracy", "params"), constraints=("params<90",), pack="off",
     card=CARD, strategy="auto", fidelity=(10, 90, 3), budget=("24trials",), seed=0, seeds=2,
     workers=1, spend_all=True,
 )  # fmt: skip

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Condition, Dimension, Space
 from automl.study.comparison import Difference, Sample, noise, welch
@@ -60,7 +60,10 @@ def config(*, seeds: int = 3, direction: str = "maximize", test: int = 400) -> S
         batch_size=64,
         sizes={"train": 1000, "valid": 400, "test": test},
     )
-    return StudyConfig("s", TaskSpec("digits"), card, "auto", (10, 100, 3), ("9full",), 7, seeds, 2)
+    return StudyConfig(
+        "digits", name="s", card=card, fidelity=(10, 100, 3), budget="9full", seed=7, seeds=seeds,
+        workers=2, pack="off",
+    )  # fmt: skip
 
 
 class Study:

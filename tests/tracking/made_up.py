@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from automl.recipe import Recipe
-from automl.records import Report, Segment, Status, TaskCard, TaskSpec
+from automl.records import Report, Segment, Status, TaskCard
 from automl.space.ranges import Value
 from automl.study.state import StudyConfig, replay
 
@@ -32,12 +32,12 @@ def study_event(
         data_fingerprint="da7a",
     )
     config = StudyConfig(
-        name,
-        TaskSpec("digits"),
-        card,
-        "auto",
-        (10, 90, 3),
-        ("12trials",),
+        "digits",
+        name=name,
+        card=card,
+        fidelity=(10, 90, 3),
+        budget="12trials",
+        pack="off",
         seed=0,
         seeds=2,
         workers=2,

@@ -22,7 +22,7 @@ from automl.recipe import Recipe
 from automl.records import Pack, Progress, Report, Segment, Status, TaskSpec
 from automl.space.ranges import Value
 from automl.study.crowd import crew
-from automl.study.preparing import TuneOptions
+from automl.study.options import TuneOptions
 from automl.tasks.opening import open_task
 
 from ..executors.troubled_task import TASK as TASK_FILE
@@ -94,7 +94,7 @@ def test_a_study_that_was_begun_waits_for_a_server_that_is_away(
     tmp_path: Path, server: Server
 ) -> None:
     options = TuneOptions(
-        TaskSpec("digits"), ("1trials",), "random", seeds=1, name="begun", runs=tmp_path,
+        "digits", budget="1trials", strategy="random", seeds=1, name="begun", runs=tmp_path,
         broker=server.url,
     )  # fmt: skip
     server.process.kill()
