@@ -86,9 +86,9 @@ class Stage:
         """Begin the study, or go on with it; its events so far. A Crash leaves all as it is."""
         steps = self.card.steps
         config = StudyConfig(
-            name="t", spec=self.spec, card=self.card, strategy="asha",
+            self.spec.source, device="cpu", name="t", card=self.card, strategy="asha",
             fidelity=(steps // 4, steps, 2), budget=("14trials",), seed=3, seeds=1, workers=1,
-            pack="4", spend_all=True, queues=(QUEUE,),
+            pack="4", spend_all=True, queue=QUEUE,
         )  # fmt: skip
         journal = Journal(self.folder / "journal.db", "t", write=True)
         state = replay(event for _, event in journal.events())
