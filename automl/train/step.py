@@ -63,6 +63,13 @@ def engine_on(device: str, wanted: str = "traced") -> EngineName:
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
+def _default_precision(device: torch.device) -> str:
+    """bfloat16 where the device itself computes in it: a GPU of 2020 or later."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16"
+    return "float32"
+
+
 class Program:
     """Trains the members of a pack, one update at a time; holds all that a checkpoint must.
 
@@ -78,8 +85,7 @@ class Program:
         self._wanted = engine
         self._graphed: Graphed | None = None
         self.device = torch.device(task.card.device)
-        cuda = self.device.type == "cuda"
-        precision = str(recipes[0].point.get("precision", "bfloat16" if cuda else "float32"))
+        precision = str(recipes[0].point.get("precision", _default_precision(self.device)))
         if precision not in _PRECISIONS:
             raise RecipeError(f"precision '{precision}'; one of {', '.join(_PRECISIONS)}")
         self.dtype = _PRECISIONS[precision]
