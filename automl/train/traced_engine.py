@@ -84,7 +84,10 @@ class TracedEngine:
         task, trace = _TRACES.get(key, (None, None))
         if trace is None:
             task = self._task  # kept with its trace, so that no other task gets its id
-            trace = _Trace(packed, work, self._rates)
+            try:
+                trace = _Trace(packed, work, self._rates)
+            except RuntimeError:  # a `view` of the model's that wants torch's own layout
+                trace = _Trace(packed, work, self._rates, images=False)
             while len(_TRACES) >= _KEPT:
                 _TRACES.popitem(last=False)
             _TRACES[key] = task, trace
@@ -95,9 +98,12 @@ class TracedEngine:
 class _Trace:
     """One traced program, and what it is given at random: dropout masks, then other draws."""
 
-    def __init__(self, packed: Packed, work: Pass, rates: Mapping[str, float]) -> None:
+    def __init__(
+        self, packed: Packed, work: Pass, rates: Mapping[str, float], *, images: bool = True
+    ) -> None:
         self._sites, self._size = Sites(), len(packed.modules)
-        model = substituted(copy.deepcopy(packed.modules[0]).train(), self._sites, rates)
+        model = copy.deepcopy(packed.modules[0]).train()
+        model = substituted(model, self._sites, rates, images=images)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             before = fingerprint(model)

@@ -80,6 +80,11 @@ def image(*layers: Make, out: int) -> ModelTask:
     return replace(picture_task(), build=lambda r: nn.Sequential(*[make() for make in made]))
 
 
+class Viewed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1)
+
+
 def linear() -> nn.Module:
     return nn.Linear(W, W)
 
@@ -163,6 +168,14 @@ TAKEN: dict[str, Callable[[], ModelTask]] = {
     "depthwise, circular": lambda: image(
         lambda: nn.Conv2d(4, 4, 3, groups=4, padding=1, padding_mode="circular"), out=144
     ),
+    "convolution, strided and dilated": lambda: image(
+        lambda: nn.Conv2d(4, 6, 3, 2, padding=2, dilation=2, groups=2, bias=False), out=54
+    ),
+    "poolings": lambda: image(
+        lambda: nn.MaxPool2d(3, 2, padding=1, ceil_mode=True), lambda: nn.AvgPool2d(2), out=16
+    ),
+    "group norm, bare": lambda: image(lambda: nn.GroupNorm(2, 4, affine=False), out=144),
+    "a view, which wants one layout": lambda: image(Viewed, out=144),
     "transposed convolution": lambda: image(lambda: nn.ConvTranspose2d(4, 2, 3), out=128),
     "dropout2d": lambda: image(lambda: nn.Dropout2d(0.3), out=144),
     "F.dropout": lambda: dense(lambda m, h: F.dropout(h, 0.3, m.training)),
