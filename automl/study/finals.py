@@ -38,6 +38,7 @@ from automl.study.race import going_on, rounds
 from automl.study.state import State, Trial
 
 _KEPT = 3  # ablations that are worth more than a third finalist, or a race of four
+_PAIR = 2  # finalists that race no more
 _SLACK = 0.25  # full trainings: what the last search trials overspent must not cost a whole final
 _ORDER = ("architecture", "optimizer", "schedule", "batch", "loss", "averaging", "gradient",
           "transform", "batch_size")  # fmt: skip
@@ -144,7 +145,8 @@ def _finals(state: State, limit: float) -> list[Planned]:
     """All finals that fit into `limit` full trainings and whose turn has come.
 
     The baseline's come on all seeds at once, and so do those of a finalist that is alone; in a race
-    a later seed comes when the earlier ones are known.
+    a later seed comes when the earlier ones are known. Two that are left after the first run on all
+    others at once: as one pack, which is worth more than the run that a race of two may spare.
     """
     baseline, *finalists = contenders(state)
     if not finalists and _done(state.baseline()) is None:
@@ -155,7 +157,7 @@ def _finals(state: State, limit: float) -> list[Planned]:
     racing = finalists[: widths[0]] if widths else []
     raced: list[Planned] = []
     for turn, (seed, width) in enumerate(zip(seeds, widths, strict=True)):
-        if turn and len(racing) > 1:
+        if len(racing) > (_PAIR if turn > 1 else 1) and turn:
             known = seeds[:turn]
             if not all(_ran(baseline, s) for s in seeds) or not all(
                 _ran(c, s) for c in racing for s in known

@@ -4,7 +4,8 @@
                                      s: the noise between seeds, pooled over all that compete
     winner     the best bound: a mean of few seeds may be lucky, and counts for less
     rounds     one a seed; of four finalists three go on after the first seed, and two run on the
-               last: as much training as three of them on every seed
+               last: as much training as three of them on every seed. Two that are left after
+               the first run on all others at once: a pack of them costs less than waiting
     out        the worst bound, and before their turn all that are beaten: further behind the
                leader than the noise explains (two standard errors of the difference)
     recalled   whoever is out and has the best bound in the end: the winner runs on every seed

@@ -199,6 +199,14 @@ def test_a_race_goes_on_as_planned_whatever_ends_first(study: Study) -> None:
     assert next_trials(study.state) == next_trials(other.state) != []
 
 
+def test_two_that_are_left_run_on_all_other_seeds_at_once(study: Study) -> None:
+    values = {"finalist 1": 0.98, "finalist 2": 0.979}
+    for plan in next_trials(study.state):
+        study.train(plan, values.get(plan.label, 0.9) + plan.recipe.seed % 7 * 1e-4)
+    rest = [p.label for p in next_trials(study.state)]
+    assert sorted(rest) == ["finalist 1", "finalist 1", "finalist 2", "finalist 2"]
+
+
 def test_nothing_is_asked_for_twice(study: Study) -> None:
     first = next_trials(study.state)
     study.ask(first[0])
