@@ -192,6 +192,13 @@ class Packing:
     compiled: float = 0.0
     compile_seconds: float = 0.0
 
+    def up_to(self, largest: int) -> Packing:
+        """The same for packs of no more than `largest`: the largest that was timed."""
+        if self.size <= largest:
+            return self
+        members, seconds, _ = max(row for row in self.rows if row[0] <= largest)
+        return replace(self, size=members, gain=self.rows[0][1] / seconds)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -123,32 +123,46 @@ def packs_lines(card: TaskCard, recipe: Recipe, found: Packing) -> list[str]:
 
     batch = int(str(recipe.point.get("batch_size", card.batch_size)))
     alone = found.rows[0][1]
-    rows = [["MEMBERS", "UPDATE OF ALL", "TRIALS x SAMPLES/S", "GAIN", "PEAK MEMORY"]]
+    rows = [
+        ["TOGETHER", "UPDATE OF ALL", "TRIALS x SAMPLES/S", "EACH AGAINST ALONE", "PEAK MEMORY"]
+    ]
     for members, seconds, memory in found.rows:
         rows.append(
             [
                 str(members),
                 f"{1000 * seconds * members:.2f} ms",
                 f"{batch / seconds:,.0f}",
-                f"{alone / seconds:.2f}",
+                f"{alone / seconds:.2f} x",
                 f"{memory:,.0f} MiB",
             ]
         )
-    if found.size > 1:
-        gain = next(alone / seconds for k, seconds, _ in found.rows if k == found.size)
-        choice = f"auto trains {found.size} together: each {gain:.1f} times as fast as alone"
-    else:
-        choice = f"auto trains each trial alone: {found.reason}"
-    if found.compile_seconds:
-        choice += f"\n{_compiling(found)}"
     return [
         f"{card.name}: {card.about}; batches of {batch} on {card.device}, one thread",
         f"recipe: {recipe_title(recipe)}",
         "",
-        *aligned(rows),
+        *aligned(rows, right=range(5)),
         "",
-        choice,
+        *_choice(found),
     ]
+
+
+def _choice(found: Packing) -> list[str]:
+    """What `automl tune --pack auto` makes of the rows, and why."""
+    from automl.study.packing import LARGEST
+
+    if found.size == 1:
+        return [f"auto trains each trial alone: {found.reason}"]
+    chosen = found.up_to(LARGEST)
+    line = f"auto trains {chosen.size} together, each {chosen.gain:.1f} times as fast as alone"
+    more = [found.rows[0][1] / s for k, s, _ in found.rows if k > chosen.size]
+    if chosen is not found:
+        line += f"; no more than {LARGEST}, for they are chosen without each other's results"
+    elif more:
+        line += f"; more would gain little ({max(more):.1f} times)"
+    lines = [line, "in a study also no more than half as many as its search has full trainings"]
+    if found.reason:
+        lines.append(found.reason)
+    return [*lines, _compiling(found)] if found.compile_seconds else lines
 
 
 def _compiling(found: Packing) -> str:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from automl.records import FAILURES, Status
+from automl.records import FAILURES, Report, Status
+from automl.reports import pack_words
 from automl.reports.aim_words import front_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted, duration
@@ -22,7 +23,6 @@ from automl.study.state import State, StudyConfig, Trial
 
 from .crew import summary
 from .render import search_progress, tried
-from .wording import packed, packing_words
 
 _QUIET_SECONDS = 300.0  # some CI systems end a job that says nothing for ten minutes
 _CREW_SECONDS = 60.0  # between lines on workers that come and go, while some are there
@@ -58,10 +58,12 @@ class PlainLines:
             self._begun(StudyConfig.from_json(event["config"]))
             each = duration(event["full_seconds"])
             self._line(f"smoke trial of the baseline: fine; one full training takes about {each}")
-            packing = StudyConfig.from_json(event["config"]).packing
-            if packing is not None:
-                self._line(packing_words(packing))
-            pool = StudyConfig.from_json(event["config"]).pool
+            config = StudyConfig.from_json(event["config"])
+            if config.packing is not None:
+                self._line(pack_words.measured(config.packing))
+            elif config.pack != "off" and (why := pack_words.never(config)):
+                self._line(f"trials train alone: {why}")
+            pool = config.pool
             if pool is not None:
                 count, each = counted(len(pool.candidates), "network"), duration(pool.seconds)
                 self._line(f"prescreen {pool.proxy}: {count} scored in {each}")
@@ -79,7 +81,7 @@ class PlainLines:
             elif kind == "resume" and paused:
                 self._line("goes on")
             if kind == "report":
-                self._reported(self._state.trials[event["report"]["trial"]], before)
+                self._reported(Report.from_json(event["report"]), before)
 
     def _crewed(self, event: Mapping[str, Any]) -> None:
         """The first of a queue's workers and the last at once; others now and then."""
@@ -102,7 +104,7 @@ class PlainLines:
     def _phase(self, phase: str) -> None:
         if phase == "verdict":
             trials = counted(tried(self._state), "trial")
-            together = packed(self._state)
+            together = pack_words.packed(self._state)
             trials += f" ({together})" if together else ""
             if self._state.ended_early:
                 self._line(f"{self._state.ended_early}: the rest of the budget is saved")
@@ -110,14 +112,17 @@ class PlainLines:
             if trust_words(self._state):
                 self._line(trust_words(self._state))
 
-    def _reported(self, trial: Trial, before: Trial | None) -> None:
+    def _reported(self, report: Report, before: Trial | None) -> None:
         state = self._state
+        trial = state.trials[report.trial]
         who = f"trial {trial.number}" + (f" ({trial.label})" if trial.label else "")
         if _bad(trial.status):
             self._failures[trial.status] += 1
             if self._failures[trial.status] == 1:
                 why = f": {trial.message}" if trial.message else ""
                 self._earned(f"{who}: {trial.status}{why}")
+        if alone := pack_words.alone(state, trial.recipe, report.packing):
+            self._earned(alone)
         if trial.found is not None:
             self._line(f"{who}: {found_words(state, trial)}")
         best = state.incumbent()

@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, OverflowMethod
 from rich.text import Text
 
-from automl.records import FAILURES, Status
+from automl.records import FAILURES, Report, Status
+from automl.reports import pack_words
 from automl.reports.aim_words import front_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted
@@ -27,7 +28,7 @@ from automl.study.state import State, Trial
 
 from .crew import size, trains, what
 from .matters import Matter, matters
-from .wording import about, curve, packed
+from .wording import about, curve
 
 _RECENT = 3
 _FEWEST = 10  # lines; a lower terminal is cut at the bottom
@@ -92,10 +93,10 @@ class Screen:
             self._state.apply(event)
             self._seen = self._clock()
             if kind == "report":
-                self._reported(event["report"]["trial"], before)
+                self._reported(Report.from_json(event["report"]), before)
 
-    def _reported(self, number_: int, before: Trial | None) -> None:
-        state = self._state
+    def _reported(self, report: Report, before: Trial | None) -> None:
+        state, number_ = self._state, report.trial
         trial = state.trials[number_]
         self._live.pop(number_, None)
         value = self._scale.value(trial.last(state.metric))
@@ -112,6 +113,8 @@ class Screen:
             self._recent.append(f"{who} ended with {value}")
         elif trial.status == "waiting":
             self._recent.append(f"{who} paused at step {trial.reached} with {value}")
+        if alone := pack_words.alone(state, trial.recipe, report.packing):
+            self._recent.append(alone)
         self._stale = True
         self._plan()
 
@@ -182,7 +185,7 @@ class Screen:
         stage = stages.get(self._phase, "1 of 2: search")
         if self._state.paused:
             stage, left = "paused", f"automl resume {config.name} goes on"
-        words = (f"{share:4.0%}", stage, left, counts, packed(self._state))
+        words = (f"{share:4.0%}", stage, left, counts, pack_words.packed(self._state))
         tail = "  ".join(word for word in words if word)
         bar = max(min(width - len(tail) - 2, 30), 8)
         done = round(bar * share)
@@ -313,9 +316,9 @@ class Screen:
         return [line]
 
     def _screened(self) -> list[Text]:
-        return [
-            Text(words) for words in (trust_words(self._state), self._state.ended_early) if words
-        ]
+        state = self._state
+        found = (pack_words.declined(state), trust_words(state), state.ended_early)
+        return [Text(words) for words in found if words]
 
     def _news(self) -> list[Text]:
         lines = [Text(f"  {line}") for line in self._recent]

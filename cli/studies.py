@@ -15,6 +15,7 @@ from automl.aims import plain_name
 from automl.errors import AutomlError, StudyError
 from automl.reports.aim_words import front_words, written
 from automl.reports.numerals import Scale, counted, duration
+from automl.reports.pack_words import sentence
 from automl.reports.tables import recipe_title, trial_lines, verdict_lines, winner_recipe
 from automl.study.state import State, Trial
 
@@ -318,7 +319,7 @@ def _study_lines(state: State, name: str, runs: Path, journal: str | None) -> li
         lines.append(state.message.splitlines()[0])
     if not state.aims.plain and front_words(state):
         lines.append(front_words(state))
-    lines.append("")
+    lines += ([f"packs: {sentence(state)}"] if state.trials else []) + [""]
     if state.verdict is not None:
         lines += [*wrapped(verdict_lines(state)), ""]
     if state.trials:

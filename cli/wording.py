@@ -8,9 +8,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from automl.records import Packing
-from automl.study.state import State
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -27,25 +24,6 @@ def about(seconds: float) -> str:
     if seconds < 36 * 3600:
         return f"{seconds / 3600:.2g} h"
     return f"{round(seconds / 86400)} d"
-
-
-def packed(state: State) -> str:
-    """How many trials were trained in packs, and how much faster: "packed 24, 3.1x"."""
-    if not state.packed:
-        return ""
-    gains = [g for t in state.packed if (g := state.gains.get(t, 0.0))]
-    many = f"packed {len(state.packed):,}"
-    return f"{many}, {sum(gains) / len(gains):.1f}x" if gains else many
-
-
-def packing_words(found: Packing) -> str:
-    """What the smoke trial measured, for the line that tells of it."""
-    if found.size == 1:
-        return f"trials of its kind train alone: {found.reason}"
-    compiled = ", compiled," if found.engine == "compiled" else ""
-    without = f" ({found.reason})" if found.reason else ""
-    many = f"packs of {found.size} such trials{compiled}"
-    return f"{many} train {found.gain:.1f} times as fast{without}"
 
 
 def curve(values: Sequence[float], width: int) -> str:

@@ -21,6 +21,7 @@ from automl.reports import (
     front_plots,
     importance,
     line_plot,
+    pack_words,
     plots,
     setting_plots,
     tables,
@@ -222,6 +223,7 @@ def _measured(state: State, config: StudyConfig, verdict: Verdict) -> list[tuple
                    f"every factor {eta}; seed {config.seed}"),
         ("Budget", ", ".join(config.budget)),
         ("Spent", tables.cost_words(state)),
+        ("Packs", pack_words.sentence(state)),
         ("Verdict", f"finalists raced on {config.seeds} fresh seeds ({seeds}) beside the baseline; "
                     f"the winner has the best mean less a standard error on validation, and is "
                     f"compared on the {verdict.split} split"),
@@ -235,7 +237,7 @@ def _measured(state: State, config: StudyConfig, verdict: Verdict) -> list[tuple
         ("Versions", ", ".join(_versions())),
     ]  # fmt: skip
     if not card.sizes.get("test"):
-        rows.insert(8, ("Test split", "none: the verdict is on validation data"))
+        rows.insert(9, ("Test split", "none: the verdict is on validation data"))
     if config.pool is not None:
         rows.insert(5, ("Prescreening", trust_words(state)))
     return rows

@@ -87,7 +87,7 @@ def probe(
         size *= 2
     best = max(gains.values(), default=0.0)
     if best < WORTH:
-        text = f"a pack gains {best:.2f} times at best, which is less than {WORTH}"
+        text = f"in a pack each is {best:.2f} times as fast at best; {WORTH} would be worth it"
         return Packing(1, max(best, 1.0), reason or text, _told(rows))
     chosen = next(k for k, gain in gains.items() if gain >= _NEARLY * best)
     found = Packing(chosen, gains[chosen], ungraphed, _told(rows))
