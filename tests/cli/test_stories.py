@@ -274,7 +274,7 @@ def test_packs_are_measured_and_used(place: Path) -> None:
     measured = _run("bench", "packs", "digits", *SETS, "--largest", "4")
     assert measured.returncode == 0, measured.stderr
     assert "TRIALS x SAMPLES/S" in measured.stdout
-    assert re.search(r"^2 +.* MiB$", measured.stdout, re.MULTILINE)
+    assert re.search(r"^ +2 +.* MiB$", measured.stdout, re.MULTILINE)
     assert re.search(r"^auto trains ", measured.stdout, re.MULTILINE)
     tuned = _run(*LONGER, "--pack", "6", "--name", "packed")
     assert tuned.returncode in (0, 3), tuned.stderr
