@@ -56,7 +56,7 @@ def _draw(data: st.DataObject, stages: dict[str, str]) -> dict[str, float]:
 
 
 @every_method
-@settings(QUICK, max_examples=8)
+@settings(QUICK, max_examples=6)
 @given(data=st.data())
 def test_packed_members_equal_their_single_runs(key: str, name: str, data: st.DataObject) -> None:
     stages = {key: name}
@@ -106,7 +106,7 @@ def test_finite_or_seen_to_diverge_on_its_whole_range(
     names = values_at(stages)
     edges = {n: data.draw(st.sampled_from([0.0, 0.5, 1.0]), label=n) for n in names}
     run = Run(weights(dtype=torch.float32), [values_at(stages, edges)], stages)
-    run.steps(25)
+    run.steps(15)
     if not run.w.isfinite().all():
         assert not run.step().isfinite().all()
         assert not losses(run.evaluated()).isfinite().all()

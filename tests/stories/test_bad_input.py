@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -174,20 +173,25 @@ OPENED: dict[str, tuple[Make, list[str], str]] = {
 VERBS = ("resume", "show", "methods", "space", "train")
 
 
-def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    automl = Path(sys.executable).parent / "automl"
-    if not arguments or arguments[0] not in VERBS:
-        arguments = ["tune", *arguments, "--mlflow", "off"]
-    environment = {**os.environ, "COLUMNS": "200", "AUTOML_RUNS": str(folder / "runs")}
-    return subprocess.run(
-        [str(automl), *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def check(folder: Path, arguments: list[str], message: str) -> None:
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("AUTOML_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+def words(arguments: list[str]) -> list[str]:
+    told = bool(arguments) and arguments[0] in VERBS
+    return arguments if told else ["tune", *arguments, "--mlflow", "off"]
+
+
+def check(run: Run, folder: Path, arguments: list[str], message: str) -> str:
     before = sorted(folder.rglob("*"))
-    done = run(folder, arguments)
+    done = run(*words(arguments))
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -198,18 +202,29 @@ def check(folder: Path, arguments: list[str], message: str) -> None:
         p for p in sorted(folder.rglob("*")) if p not in before and "__pycache__" not in p.parts
     ]
     assert [p for p in left if p != folder / "runs"] == []
+    return str(done.stderr)
 
 
 @pytest.mark.parametrize("case", QUICK)
-def test_a_wrong_argument_is_one_clear_line(case: str, tmp_path: Path) -> None:
+def test_a_wrong_argument_is_one_clear_line(case: str, automl: Run, place: Path) -> None:
     make, arguments, message = QUICK[case]
-    make(tmp_path)
-    check(tmp_path, arguments, message)
+    make(place)
+    check(automl, place, arguments, message)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", OPENED)
-def test_a_wrong_task_is_one_clear_line(case: str, tmp_path: Path) -> None:
+def test_a_wrong_task_is_one_clear_line(case: str, automl: Run, place: Path) -> None:
     make, arguments, message = OPENED[case]
-    make(tmp_path)
-    check(tmp_path, arguments, message)
+    make(place)
+    check(automl, place, arguments, message)
+
+
+@pytest.mark.parametrize("case", ["budget without a unit", "task that raises", "no such file"])
+def test_a_process_of_its_own_says_the_same(case: str, automl: Run, place: Path) -> None:
+    make, arguments, message = {**QUICK, **OPENED}[case]
+    make(place)
+    said = check(automl, place, arguments, message)
+    command = [str(Path(sys.executable).parent / "automl"), *words(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

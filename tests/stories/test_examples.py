@@ -17,7 +17,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_is_tuned_as_its_first_lines_say(path: Path, tmp_path: Path) -> None:
-    options = ["--budget", "3full", "--seeds", "1", "--workers", "2", "--mlflow", "off"]
+    options = ["--budget", "3full", "--seeds", "1", "--workers", "1", "--mlflow", "off"]
+    options += ["--pack", "off"]
     done = subprocess.run(
         [AUTOML, "tune", f"examples/{path.name}", *options, "--runs", str(tmp_path)],
         cwd=ROOT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from automl.tasks.opening import open_task
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-AUTOML = str(Path(sys.executable).parent / "automl")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_the_model_in_it_is_a_task(tmp_path: Path) -> None:
@@ -31,17 +31,17 @@ def test_its_links_lead_to_files_of_the_repository() -> None:
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
-def test_its_commands_are_there() -> None:
+def test_its_commands_are_there(automl: Run) -> None:
     named = set(re.findall(r"automl ([a-z]+)", README))
     assert {"tune", "resume", "ui"} <= named
-    done = subprocess.run([AUTOML, "--help"], capture_output=True, text=True)
+    done = automl("--help")
     known = set(re.findall(r"^  ([a-z]+)  ", done.stdout, re.M))
     assert named <= {*known, "is"}  # "automl is there"
 
 
-def test_its_options_are_there() -> None:
+def test_its_options_are_there(automl: Run) -> None:
     helps = [
-        subprocess.run([AUTOML, *words, "--help"], capture_output=True, text=True).stdout
+        automl(*words, "--help").stdout
         for words in (["tune"], ["transfer"], ["train"], ["worker", "start"])
     ]
     text = re.sub(r'--cmd ".*?"', "--cmd", README)

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from automl.executors.celery import living
 
 from ..study.test_control import AUTOML
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
@@ -99,7 +101,7 @@ def _is_secret(stack: Path, processes: list[psutil.Process]) -> None:
     assert len(living(url)) == 1
 
 
-def test_every_command_and_option_of_the_page_is_there() -> None:
+def test_every_command_and_option_of_the_page_is_there(automl: Run) -> None:
     lines = set(re.findall(r"automl [a-z][^`\n|]*", PAGE))
     assert len(lines) > 20
     helps: dict[str, str] = {}
@@ -107,7 +109,7 @@ def test_every_command_and_option_of_the_page_is_there() -> None:
         words = line.split("#")[0].split()[1:]
         name = " ".join(words[: 2 if words[0] in ("worker", "driver") else 1])
         if name not in helps:
-            done = subprocess.run([AUTOML, *name.split(), "--help"], capture_output=True, text=True)
+            done = automl(*name.split(), "--help")
             assert done.returncode == 0, line
             helps[name] = done.stdout
         for option in re.findall(r"--[a-z-]+", line):
