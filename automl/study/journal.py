@@ -15,8 +15,6 @@ Infinity, hence a text column and not PostgreSQL's json type, which refuses them
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import socket
@@ -32,6 +30,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from automl.errors import JournalError
+from automl.study import lone_writer
 
 VERSION = 1
 
@@ -80,10 +79,10 @@ class Journal:
         try:
             with _one_line(self._url):
                 if write and _file(self._url):
-                    self._lock = _lock_file(_file(self._url), study)
+                    self._lock = lone_writer.lock_file(_file(self._url), study)
                 self._connection = _connect(self._url, write=write)
                 if write and not _file(self._url):
-                    _lock_session(self._connection, study)
+                    lone_writer.lock_session(self._connection, study)
                 if write:
                     _create(self._connection, self._url)
                 _check_version(self._connection, self._url)
@@ -200,7 +199,7 @@ def writer(url: str | Path, study: str) -> str:
     parsed = _parse(url)
     if path := _file(parsed):
         try:
-            pid = _lock_path(path, study).read_text().strip()
+            pid = lone_writer.lock_path(path, study).read_text().strip()
             os.kill(int(pid), 0)
         except PermissionError:  # it lives, and is somebody else's
             return f"process {pid}"
@@ -210,7 +209,7 @@ def writer(url: str | Path, study: str) -> str:
     with _one_line(parsed):
         connection = _connect(parsed, write=False)
         try:
-            return _session_holder(connection, study)
+            return lone_writer.session_holder(connection, study)
         finally:
             connection.close()
 
@@ -320,7 +319,9 @@ def _create(connection: sa.Connection, url: URL) -> None:
     if _file(url):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_key("journal_format"))))
+        connection.execute(
+            sa.select(sa.func.pg_advisory_xact_lock(lone_writer.key("journal_format")))
+        )
     for table in (_EVENTS, _FORMAT):
         connection.execute(CreateTable(table, if_not_exists=True))
     if connection.scalar(sa.select(sa.func.count()).select_from(_FORMAT)) == 0:
@@ -336,67 +337,6 @@ def _check_version(connection: sa.Connection, url: URL) -> None:
         raise JournalError(
             f"{_name(url)} is a journal of version {version}; this automl reads {VERSION}"
         )
-
-
-# Who writes -----------------------------------------------------------------------------------
-
-
-def _busy(study: str, holder: str) -> JournalError:
-    return JournalError(
-        f"study {study!r} is being run by {holder}; wait for it, or type `automl stop {study}`"
-    )
-
-
-def _lock_path(path: Path, study: str) -> Path:
-    return path.with_name(f"{path.name}.{quote(study, safe='')}.lock")
-
-
-def _lock_file(path: Path | None, study: str) -> int:
-    """Lock the study, for as long as this process keeps the descriptor that is returned."""
-    assert path is not None
-    if not path.parent.is_dir():
-        raise JournalError(f"{path}: no folder {path.parent} to keep the journal in")
-    descriptor = os.open(_lock_path(path, study), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise _busy(study, f"process {pid}" if pid else "another process") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor
-
-
-def _lock_session(connection: sa.Connection, study: str) -> None:
-    """Lock the study, for as long as this session of the server lives."""
-    key = _key(study)
-    got = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key)))
-    connection.commit()
-    if got:
-        return
-    raise _busy(study, _session_holder(connection, study) or "another process")
-
-
-def _session_holder(connection: sa.Connection, study: str) -> str:
-    """The session that holds the study's lock: "process 4711 on host", or "" for none."""
-    key = _key(study)
-    holder = connection.scalar(
-        sa.text(
-            "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
-            "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 "
-            "AND l.classid::bigint = :high AND l.objid::bigint = :low "
-            "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        ),
-        {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF},
-    )
-    return str(holder).removeprefix("automl ") if holder else ""
-
-
-def _key(name: str) -> int:
-    """A signed 64-bit key for PostgreSQL's advisory locks, the same in every process."""
-    digest = hashlib.sha256(f"automl journal {name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 @contextlib.contextmanager

@@ -14,13 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from automl.aims import BY_DRIVER, COST
-from automl.errors import StudyError, TaskError
+from automl.errors import StudyError
 from automl.executors.executor import Executor
 from automl.executors.processes import Processes
 from automl.objects import put
-from automl.recipe import Recipe
-from automl.records import Pack, Report, Segment, Status, TaskCard
+from automl.records import Report, TaskCard
 from automl.search.prior import strength
 from automl.search.strategy import default_fidelity, make_strategy
 from automl.space.tree import Point, Space
@@ -35,12 +33,11 @@ from automl.study.options import TuneOptions
 from automl.study.packing import largest_pack, trainings_alike
 from automl.study.prescreening import pool_for
 from automl.study.sameness import check_same
+from automl.study.smoke import check_aims, full_seconds, smoke_trial
 from automl.study.state import State, StudyConfig, replay
 
 Listener = Callable[[Mapping[str, Any]], None]
 
-SMOKE_TRIAL = -1
-_SMOKE_STEPS = 20
 _STALL_SECONDS = 600.0  # at least, without a sign of life, until a trial counts as hung
 _STALL_EVALUATIONS = 10  # as long as so many evaluations are apart, by the smoke trial
 _DEADLINE_SECONDS = 3600.0  # at least, until a segment is ended though it still reports
@@ -134,13 +131,13 @@ def prepare(
             return Prepared(known, folder, journal, url, crowd, live, state, None)
         if options.warm_start:
             config = replace(config, portfolio=_learnt(options, card))
-        smoke = _smoke(executor, config, staging)
-        _check_aims(smoke, card)
-        config = replace(config, full_seconds=_full_seconds(smoke, card))
+        smoke = smoke_trial(executor, config, staging)
+        check_aims(smoke, card)
+        config = replace(config, full_seconds=full_seconds(smoke, card))
         largest = largest_pack(config, budget.search_fulls(config))
         if config.pack == "auto" and largest > 1:
             trainings = trainings_alike(config, budget.search_fulls(config))
-            again = _smoke(executor, config, staging, probe=largest, trainings=trainings)
+            again = smoke_trial(executor, config, staging, probe=largest, trainings=trainings)
             config = replace(config, packing=again.packing)
         _set_limits(executor, config)
         if config.prescreen is not None:
@@ -301,55 +298,6 @@ def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:
         for name in options.warm_start
     ]
     return tuple(starting_points(Space.from_json(card.space), earlier))
-
-
-def _smoke(
-    executor: Processes,
-    config: StudyConfig,
-    staging: Path,
-    *,
-    probe: int = 0,
-    trainings: float = 0.0,
-) -> Report:
-    """Train a few steps of the baseline and evaluate; what fails here, fails the command.
-
-    Asked again to probe packs, the worker trains nothing twice.
-
-    Raises:
-        TaskError: what the trainer or the user's code said, in one line.
-    """
-    card = config.card
-    recipe = Recipe(Space.from_json(card.space).default(), steps=card.steps, seed=config.seed)
-    stop = min(_SMOKE_STEPS, card.eval_steps, card.steps)
-    segment = Segment(SMOKE_TRIAL, recipe, 0, stop)
-    place = str(staging.absolute() / "checkpoints")
-    executor.submit(Pack((segment,), place, probe=probe, trainings=trainings))
-    while True:
-        for report in executor.reports(1.0):
-            if isinstance(report, Report):
-                if report.status in (Status.DONE, Status.DIVERGED):
-                    return report
-                raise TaskError(report.message or f"the smoke trial failed: {report.status}")
-
-
-def _check_aims(smoke: Report, card: TaskCard) -> None:
-    """See that the task tells all that it is tuned for.
-
-    Raises:
-        TaskError: a loop of the user's does not report one of the names.
-    """
-    if card.aims is None or not smoke.curve:
-        return
-    told = {name for _, metrics in smoke.curve for name in metrics}
-    told |= {COST + name for name in BY_DRIVER}
-    missing = [n for n in card.aims.names if n not in told]
-    if missing:
-        known = ", ".join(sorted(n.removeprefix("val/") for n in told))
-        raise TaskError(f"the task reports no {missing[0].removeprefix('val/')}; it has: {known}")
-
-
-def _full_seconds(smoke: Report, card: TaskCard) -> float:
-    return smoke.seconds / max(smoke.reached, 1) * card.steps
 
 
 def _set_limits(executor: Processes, config: StudyConfig) -> None:
