@@ -14,7 +14,7 @@ import pytest
 from automl.service import handed_over, serving
 from automl.study.preparing import saved_state
 
-from ..study.test_control import AUTOML, say, tune
+from ..study.test_control import AUTOML, Run, tune
 from ..study.test_kill import TASK
 
 
@@ -26,8 +26,11 @@ def until(what: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
-def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
-    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 300"))
+def test_a_detached_study_outlives_its_service(
+    automl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 200"))
     runs = tmp_path / "runs"
     told = subprocess.run(
         tune(tmp_path, "s", "--detach"), cwd=tmp_path, capture_output=True, text=True, check=True
@@ -47,12 +50,10 @@ def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
         again = subprocess.Popen([AUTOML, "driver", "start"], cwd=tmp_path, stdout=log, stderr=log)
     try:
         until(lambda: serving(runs) == again.pid)
-        second = subprocess.run(
-            [AUTOML, "driver", "start"], cwd=tmp_path, capture_output=True, text=True
-        )
+        second = automl("driver", "start")
         assert second.returncode == 2
         assert f"process {again.pid} is the driver service of runs already" in second.stderr
-        look = subprocess.run([AUTOML, "attach", "s"], cwd=tmp_path, capture_output=True, text=True)
+        look = automl("attach", "s")
         assert look.returncode in (0, 3), look.stderr
         assert look.stdout.startswith("s: goes on after ")
         assert "report   runs/s/report.html" in look.stdout
@@ -60,11 +61,14 @@ def test_a_detached_study_outlives_its_service(tmp_path: Path) -> None:
     finally:
         again.send_signal(signal.SIGTERM)
         assert again.wait(30) == 0
-    assert "  done  " in say(tmp_path, "ls")
+    assert "  done  " in automl("ls").stdout
     assert "s: ended" in (tmp_path / "service.log").read_text()
 
 
-def test_what_does_not_run_cannot_be_attached_to(tmp_path: Path) -> None:
-    done = subprocess.run([AUTOML, "attach", "x"], cwd=tmp_path, capture_output=True, text=True)
+def test_what_does_not_run_cannot_be_attached_to(
+    automl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = automl("attach", "x")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no study named 'x'" in done.stderr

@@ -22,6 +22,7 @@ from automl.study.state import State
 
 from .test_kill import TASK, fingerprint
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 AUTOML = str(Path(sys.executable).parent / "automl")
 
 
@@ -48,12 +49,6 @@ def driver(
         process.wait()
 
 
-def say(folder: Path, *words: str) -> str:
-    done = subprocess.run([AUTOML, *words], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def until(folder: Path, name: str, true: Callable[[State], object]) -> State:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -66,8 +61,9 @@ def until(folder: Path, name: str, true: Callable[[State], object]) -> State:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 300"))
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 200"))
     return tmp_path
 
 
@@ -81,22 +77,24 @@ def test_a_wish_is_read_by_every_process_that_sees_the_folder(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(place: Path) -> None:
+def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(
+    automl: Run, place: Path
+) -> None:
     def begun(state: State) -> bool:
         return bool(Store(place / "runs" / "s" / "checkpoints").steps(max(state.trials, default=0)))
 
     with driver(tune(place, "s"), place) as process:
         until(place, "s", lambda s: s.open)
-        assert say(place, "pause", "s") == "s is paused; go on with: automl resume s\n"
-        assert "  paused  " in say(place, "ls")
+        assert automl("pause", "s").stdout == "s is paused; go on with: automl resume s\n"
+        assert "  paused  " in automl("ls").stdout
         assert begun(until(place, "s", begun))  # it saved itself
         asked = saved_state("s", runs=place / "runs").updated
         time.sleep(0.5)
         assert saved_state("s", runs=place / "runs").updated == asked  # nothing goes on
-        assert say(place, "resume", "s").startswith("s goes on, run by process")
+        assert automl("resume", "s").stdout.startswith("s goes on, run by process")
         running = until(place, "s", lambda s: s.trials.get(1))
         assert not running.paused
-        assert say(place, "stop", "s") == "s is stopped; go on with: automl resume s\n"
+        assert automl("stop", "s").stdout == "s is stopped; go on with: automl resume s\n"
         assert process.wait(20) == 1
     stopped = saved_state("s", runs=place / "runs")
     assert stopped.ended == "interrupted" and stopped.verdict is None
@@ -109,22 +107,25 @@ def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(place: 
 
 
 def test_what_waits_in_a_queue_without_workers_is_withdrawn_at_once(
-    place: Path, broker: Server
+    automl: Run, place: Path, broker: Server
 ) -> None:
     client = connect(broker.url)
     with driver(tune(place, "q", "--queue", "empty"), place, AUTOML_BROKER=broker.url) as process:
         until(place, "q", lambda s: s.open)
-        say(place, "pause", "q")
+        assert automl("pause", "q").returncode == 0
         until(place, "q", lambda s: s.trials[0].message == "" and s.paused)
         deadline = time.monotonic() + 10
         while list(client.scan_iter(match="automl:q-*:order:*")):
             assert time.monotonic() < deadline
-        say(place, "stop", "q")
+        assert automl("stop", "q").returncode == 0
         assert process.wait(20) == 1
 
 
 @pytest.mark.parametrize("word", ["pause", "stop"])
-def test_what_does_not_run_cannot_be_paused_or_stopped(word: str, tmp_path: Path) -> None:
-    done = subprocess.run([AUTOML, word, "x"], cwd=tmp_path, capture_output=True, text=True)
+def test_what_does_not_run_cannot_be_paused_or_stopped(
+    word: str, automl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = automl(word, "x")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "no study named 'x'" in done.stderr
