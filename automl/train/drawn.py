@@ -5,8 +5,7 @@
 
 `F.dropout`, noise, gumbel softmax and the dropout inside attention come this way; `nn.Dropout`,
 whose rate is a member's own, by `substitutes.py`. A draw that takes its odds from the data
-(multinomial, poisson), a permutation, and one from a generator of the model's own cannot be made
-beforehand: refused, and told by name.
+(multinomial, poisson) and a permutation cannot be made beforehand: refused, and told by name.
 """
 
 from __future__ import annotations
@@ -66,28 +65,26 @@ class Drawn:
             part.copy_(whole)
 
 
-def taken_out(traced: fx.GraphModule) -> list[Drawn]:
-    """Turn the draws of `traced` into inputs behind those it has, in place; in that order.
+def taken_out(graph: fx.Graph) -> list[Drawn]:
+    """Turn the draws of `graph` into inputs behind those it has, in place; in that order.
 
     Raises:
         RecipeError: one of them cannot be made beforehand.
     """
-    graph, found = traced.graph, []
+    found = list[Drawn]()
     nodes = list(graph.nodes)
     last = [node for node in nodes if node.op == "placeholder"][-1]
     for place, node in enumerate(nodes):
         if not _random(node):
             continue
-        if node.kwargs.get("generator") is not None:
-            raise RecipeError("the model draws random numbers from a generator of its own")
         if node.target not in _FILLED:
             name = str(node.target).split(".")[1]
             raise RecipeError(f"the model draws random numbers by {name}, which no pack can")
         method, numbers = _FILLED[node.target]
-        meta = node.meta["tensor_meta"]
+        meta = node.meta
         found.append(
             Drawn(
-                place, tuple(meta.shape), tuple(meta.stride), meta.dtype,
+                place, meta["shape"], meta["stride"], meta["dtype"],
                 _filling(method, node.args[numbers]),
             )
         )  # fmt: skip
@@ -101,9 +98,9 @@ def taken_out(traced: fx.GraphModule) -> list[Drawn]:
     return found
 
 
-def first_uses(traced: fx.GraphModule, inputs: int) -> list[int]:
+def first_uses(graph: fx.Graph, inputs: int) -> list[int]:
     """Where in the program each of its last `inputs` inputs is used first."""
-    nodes = list(traced.graph.nodes)
+    nodes = list(graph.nodes)
     places = {node: i for i, node in enumerate(nodes)}
     given = [node for node in nodes if node.op == "placeholder"]
     return [

@@ -1,6 +1,6 @@
 """The outputs of all members of a pack on the same samples, as one traced program.
 
-    vmap over members of the model in evaluation mode, traced by make_fx
+    vmap over members of the model in evaluation mode, traced (`tape.py`)
 
 A small network spends most of an evaluation on overhead, which the pack pays once. Traces are kept
 by structure, number of members and shape of the samples. Each is checked when it is made: its
@@ -18,11 +18,11 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from automl.train.declining import worded
 from automl.train.fingerprint import fingerprint
 from automl.train.step import Program
+from automl.train.tape import taped
 
 _KEPT = 32  # traces; lists of operations, no tensors of the size of the weights
 # Of the largest output: rounding, and no more.
@@ -92,7 +92,7 @@ class Together:
                 warnings.simplefilter("ignore")
                 # What a model does to its buffers while it is traced must not reach the members.
                 buffers = [b.clone() for b in packed.stacked.values()]
-                traced: Traced = make_fx(whole)(*packed.views, *buffers, x)
+                traced: Traced = taped(whole)(*packed.views, *buffers, x).program()
                 return self._differs(traced, x) or traced
         except Exception as error:
             return worded(error)

@@ -1,7 +1,7 @@
 """The engine of packs: all members' forward and backward as one program, traced once and replayed.
 
-    vmap over members of grad_and_value of the loss     how K modules become one program
-    make_fx                                             that program as a list of plain operations
+    vmap over members of loss and gradient              how K modules become one program
+    taped                                               that program as a list of plain operations
 
 vmap alone costs as much Python a step as it saves below K = 8; the traced list has none of it.
 What the trace would freeze wrongly (a member's numbers) goes in as tensors: weights, buffers, loss
@@ -22,8 +22,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functional_call, vmap
 
 from automl.errors import RecipeError
 from automl.methods.stages import Batch
@@ -34,6 +33,7 @@ from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
 from automl.train.substitutes import Sites, dropout_rates, substituted
+from automl.train.tape import graded, taped
 
 _KEPT = 32  # traces; each holds a list of operations, no tensors of the size of the weights
 
@@ -118,12 +118,12 @@ class _Trace:
             for i, buffer in enumerate(packed.stacked.values(), first):
                 given[i] = buffer.clone()
             masks = [x.new_empty(self._size, *x.shape) for _, x in self._sites.uses]
-            traced = make_fx(whole)(*given, *masks)
-        places = first_uses(traced, len(masks))
-        self._drawn = [*map(self._masking, places, range(len(masks))), *taken_out(traced)]
+            tape = taped(whole)(*given, *masks)
+        places = first_uses(tape.graph, len(masks))
+        self._drawn = [*map(self._masking, places, range(len(masks))), *taken_out(tape.graph)]
         self._order = sorted(range(len(self._drawn)), key=lambda i: self._drawn[i].place)
-        traced.graph.eliminate_dead_code()
-        traced.recompile()
+        tape.graph.eliminate_dead_code()
+        traced = tape.program()
         self.program: Traced = traced
         self.compiled = Compiled(traced)
 
@@ -173,8 +173,8 @@ def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Trac
 
     counts = [len(names), len(others), 4 if mixed else 2, len(hyper)]
 
-    each: Callable[..., tuple[tuple[Tensor, ...], Tensor]] = vmap(
-        grad_and_value(member), randomness="different"
+    each: Callable[..., tuple[Sequence[Tensor], Tensor]] = vmap(
+        graded(member), randomness="different"
     )
 
     def whole(*tensors: Tensor) -> tuple[Tensor, Tensor]:
