@@ -33,7 +33,10 @@ from automl.study.packing import (
     by_slot,
     engine_of,
     largest_pack,
+    size_left,
+    slots_left,
     slots_of,
+    worth_leaving,
 )
 from automl.study.preparing import Listener, Prepared
 from automl.study.state import State, StudyConfig
@@ -90,6 +93,8 @@ class _Driver:
         self.packer = Packer(self.config.pack, largest_pack(self.config, fulls), mixed=refilling)
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
         self._waiting: list[Segment] = []  # asked for beside a pack that could not take them
+        self._leaving: dict[str, set[int]] = {}  # by pack: trials asked to go on in a smaller one
+        self._left: dict[str, list[Segment]] = {}  # of these, those that have stopped
         self._out: set[int] = set()  # trials that the executor has
 
     def run(self) -> State:
@@ -140,7 +145,8 @@ class _Driver:
 
     def _collect(self) -> None:
         """Wait for news and journal what came."""
-        self._hand_out_again(self._take(self._reports()))
+        reports = self._reports()
+        self._hand_out_again(self._again(reports, self._take(reports)))
         self._refill()
 
     def _reports(self) -> list[Report]:
@@ -198,18 +204,55 @@ class _Driver:
         """Say who takes the slots that have become free in packs that train on."""
         if isinstance(self.executor, Refilling):
             for vacancy in self.executor.vacancies():
-                joining = {} if none else self._joining(vacancy)
+                closed = none or self._closed(vacancy)
+                joining = {} if closed else self._joining(vacancy)
                 self._out |= {s.trial for s in joining.values()}
                 self.executor.join(vacancy, joining)
+                if closed and not none and not self.stop():
+                    self._shrink(vacancy)
+
+    def _closed(self, vacancy: Vacancy) -> bool:
+        """Whether nobody joins a pack any more: none that began it trains, or others wait."""
+        began = any(s.trial not in self.state.joined for s in vacancy.segments)
+        searching = self.state.allowance is None and self.budget.searching(self.state)
+        crowded = bool(self._ready) or len(self._waiting) >= STRAYS
+        spent = not searching or not self.budget.room(self.state, [])
+        return crowded or not began or spent or bool(self.stop())
+
+    def _shrink(self, vacancy: Vacancy) -> None:
+        """Ask the last members of a pack to go on in one of their own number: empty slots cost."""
+        staying = vacancy.segments
+        slot = self.state.slots[staying[0].trial]
+        if not worth_leaving(staying, slot, self.state) or slot.pack in self._leaving:
+            return
+        self._leaving[slot.pack] = {s.trial for s in staying}
+        for segment in staying:
+            self.executor.cancel(segment.trial)
+
+    def _again(self, reports: Sequence[Report], again: Sequence[Segment]) -> list[Segment]:
+        """What of `again` is to be handed out as it was; who has left a pack gets a new one."""
+        rest = list(again)
+        for pack, leaving in list(self._leaving.items()):
+            gone = {r.trial for r in reports} & leaving
+            leaving -= gone
+            left = self._left.setdefault(pack, [])
+            left += [s for s in rest if s.trial in gone]
+            rest = [s for s in rest if s.trial not in gone]
+            if leaving:
+                continue
+            del self._leaving[pack], self._left[pack]
+            size = size_left(left, self.state)
+            events = [
+                {"kind": "slot", "trial": s.trial, "gain": 0.0, "slot": slot.to_json()}
+                for s, slot in zip(left, slots_left(left, size), strict=True)
+            ]
+            self._record(events)
+            rest += left
+        return rest
 
     def _joining(self, vacancy: Vacancy) -> dict[int, Segment]:
-        """The next trials of a pack's structure, as long as one that began the pack trains."""
+        """The next trials of a pack's structure."""
         state, staying = self.state, vacancy.segments
-        began = any(s.trial not in state.joined for s in staying)
-        searching = state.allowance is None and self.budget.searching(state)
-        crowded = self._ready or len(self._waiting) >= STRAYS
-        if crowded or not began or not searching or self.stop():
-            return {}
         slot, gain = state.slots[staying[0].trial], state.gains[staying[0].trial]
         events: list[dict[str, Any]] = []
         ask, joining, free = self._asking(events), dict[int, Segment](), list(vacancy.places)

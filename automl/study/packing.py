@@ -28,15 +28,15 @@ import numpy as np
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import Packing, Segment, Slot
-from automl.search.catalogue import look_up
 from automl.space.tree import Space
 from automl.study.state import State, StudyConfig
 
 LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
-_SHARE = 0.5  # members at most, per full training that the search can expect
 _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
 _SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
+WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
+SURE = 4  # members that are packed again where no gain of fewer was measured
 STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
 Ask = Callable[[Segment | None], Segment | None]
@@ -57,16 +57,12 @@ def checked_pack(text: str) -> str:
 
 
 def largest_pack(config: StudyConfig, search_fulls: float) -> int:
-    """Members of a pack at most: a search of few trainings must see results in between.
-
-    A population is asked for as a whole in any case.
-    """
+    """Members of a pack at most: a search of few trainings must see results in between."""
     if config.pack == "off" or config.card.kind in _OWN_LOOPS:
         return 1
     if config.pack != "auto":
         return int(config.pack)
-    share = 1.0 if look_up(config.strategy)[0].population else _SHARE
-    return max(1, min(LARGEST, int(share * search_fulls)))
+    return max(1, min(LARGEST, int(search_fulls)))
 
 
 @dataclass(frozen=True)
@@ -230,6 +226,40 @@ def slots_of(groups: Iterable[Group]) -> dict[int, Slot]:
         if len(group.segments) > 1
         for place, s in enumerate(sorted(group.segments, key=_methods))
     }
+
+
+def worth_leaving(staying: Sequence[Segment], slot: Slot, state: State) -> bool:
+    """Whether the last members of a pack do better in a smaller one.
+
+    A program of K slots costs as much when most of them are empty; on a GPU nearly nothing, and a
+    smaller one would have to be compiled again.
+    """
+    assert state.config is not None
+    traced = engine_of(staying[0].recipe, state) == "traced"
+    return traced and state.config.card.device == "cpu" and 2 * len(staying) <= slot.size
+
+
+def size_left(left: Sequence[Segment], state: State) -> int:
+    """Slots of the packs in which those that have left one go on: their number, or 1."""
+    for measured, found in state.packings:
+        if left and found.rows and measured.structure == left[0].recipe.structure:
+            return len(left) if gain_of(found, len(left)) >= WORTH else 1
+    return len(left) if len(left) >= SURE else 1
+
+
+def gain_of(found: Packing, members: int) -> float:
+    """Expected speed of each of so many members: a pack's update takes a + b*members seconds."""
+    sizes = [k for k, _, _ in found.rows]
+    seconds = float(np.interp(members, sizes, [k * s for k, s, _ in found.rows]))
+    return members * found.rows[0][1] / seconds
+
+
+def slots_left(left: Sequence[Segment], size: int) -> list[Slot]:
+    """Their slots in a pack of that size, or each one's own."""
+    name = f"{left[0].trial}@{left[0].start} left" if left else ""
+    if size > 1:
+        return [Slot(name, place, size) for place in range(size)]
+    return [Slot(f"{s.trial}@{s.start} left", 0, 1) for s in left]
 
 
 def _methods(segment: Segment) -> list[str]:

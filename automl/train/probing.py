@@ -2,7 +2,7 @@
 
     gain(k) = seconds of an update alone / (seconds of a pack's update / k)
 
-Packs of 2, 4, 8 ... members beside a single one, in turns, in CPU time (on a GPU in time), until
+Packs of 4, 8, 16 ... members beside a single one, in turns, in CPU time (on a GPU in time), until
 another doubling gains less than a tenth. Fewer members are taken where they are nearly as good.
 Below a gain of 1.15 the answer is: alone.
 
@@ -32,7 +32,7 @@ WORTH = 1.15  # below this gain, members train alone
 _DOUBLING = 1.1  # what a doubling must gain to be followed by another
 _NEARLY = 0.95  # of the best gain: fewer members are taken
 _SLOW_SECONDS = 0.05  # of an update alone on a CPU: no pack of such models was seen to pay
-_TIMED_SECONDS = 0.02  # of updates in one measurement, at least
+_TIMED_SECONDS = 0.01  # of updates in one measurement, at least
 _TURNS = 3
 _COMPILED_SECONDS = 1000.0  # of CPU time ahead; compiling was seen to take 10 to 31
 
@@ -82,7 +82,7 @@ def probe(
         # Ratios of turns, so that a busy moment slows both sides; seconds then follow from them.
         gains[size] = statistics.median(a / b for a, b in turns) * size
         rows.append((size, single / gains[size], peak_mib()))
-        if not whole and size > 2 and gains[size] < _DOUBLING * gains[size // 2]:
+        if not whole and size // 2 in gains and gains[size] < _DOUBLING * gains[size // 2]:
             break
         size *= 2
     best = max(gains.values(), default=0.0)

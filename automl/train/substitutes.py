@@ -59,7 +59,9 @@ class Sites:
     def draw(layer: nn.Module, ones: Tensor, mask: Tensor) -> None:
         """Fill `mask` with what `layer` multiplies its input with; torch draws as for the input."""
         rate = _rate(layer)
-        if type(layer) is nn.Dropout and ones.is_contiguous() and 0 < rate < 1:
+        if rate == 0:
+            mask.fill_(1)  # and nothing is drawn, as for the input
+        elif type(layer) is nn.Dropout and ones.is_contiguous() and 0 < rate < 1:
             mask.bernoulli_(1 - rate).div_(1 - rate)  # what F.dropout does, on one buffer
         else:
             mask.copy_(_DROPOUTS[type(layer)](ones, rate, True))

@@ -62,10 +62,10 @@ def graded(loss: Callable[..., Tensor]) -> Callable[..., tuple[tuple[Tensor, ...
                 levels._create_differentiable(w, level)
             value = loss(inside, *others)
             found = torch.autograd.grad(value, inside, create_graph=True, allow_unused=True)
-            g = [
-                torch.zeros_like(w) if x is None else x for w, x in zip(inside, found, strict=True)
-            ]
-            return tuple(levels._undo_create_differentiable((g, value), level))
+            pairs = zip(inside, found, strict=True)
+            g = tuple(torch.zeros_like(w) if x is None else x for w, x in pairs)
+            undo: Any = levels._undo_create_differentiable
+            return undo(g, level), undo(value, level)
 
     return both
 
