@@ -216,7 +216,8 @@ class Pack:
     `test` asks for an evaluation on the test split at the end: only the verdict may. `size` and
     `places` are those of the segments' slots; a size of 1 trains one after the other. With `probe`
     the worker measures packs of up to so many members first, once a structure, and its reports
-    say what it found; `trainings` is how many full ones of that structure a worker can expect, for
+    say what it found; a pack of several it only tries, and trains its members alone where that is
+    as fast; `trainings` is how many full ones of that structure a worker can expect, for
     which compiling may pay. `engine` makes the steps of a pack. With `proxies` nothing is trained:
     the reports hold what these proxies say of the segments' networks as they begin. With `refill`
     the worker reports members as they end, and segments may take their slots while others train;

@@ -31,6 +31,7 @@ from automl.study.packing import (
     Packer,
     alike,
     by_slot,
+    declined,
     engine_of,
     largest_pack,
     size_left,
@@ -326,6 +327,8 @@ class _Driver:
         test = self.state.trials[segments[0].trial].phase not in ("search", architecture.PHASE)
         slots = [self.state.slots.get(s.trial) for s in segments]
         size = max(slot.size if slot else 1 for slot in slots)
+        if declined(segments[0].recipe, self.state):
+            size = 1  # what was found when the pack began, before it was handed out again
         places = tuple(slot.place if slot else 0 for slot in slots)
         engine = engine_of(segments[0].recipe, self.state)
         refill = self.packer.mixed and size > 1 and not test

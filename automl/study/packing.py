@@ -7,9 +7,10 @@
 A worker measures (`automl.train.probing`) when it gets the first trial of a kind of recipe, and
 says in its report what packs are worth there. A larger network or batch gains less from a pack, so
 one measurement answers for others of its kind: what paid pays for all that is smaller, and what did
-not pays for nothing that is larger. Everything here is a function of the State and of what the
-strategy asks, and who is packed with whom is journaled before it trains: a resumed study repeats
-it.
+not pays for nothing that is larger. In between, what paid is tried: the worker looks, before it
+trains such a pack, whether it is faster, and trains its members alone where it is not. Everything
+here is a function of the State and of what the strategy asks, and who is packed with whom is
+journaled before it trains: a resumed study repeats it.
 
 Where the executor can, trials at different steps share a pack, and a slot that becomes free is
 given to the next trial of the structure, as long as one of those that began the pack trains: then
@@ -67,7 +68,11 @@ def largest_pack(config: StudyConfig, search_fulls: float) -> int:
 
 @dataclass(frozen=True)
 class Size:
-    """How many trials of a structure train together; `known` is False where nobody measured."""
+    """How many trials of a structure train together.
+
+    `known` is False where nobody measured: then more than one is what paid for its kind, and the
+    worker is to see whether it pays here.
+    """
 
     members: int
     known: bool = True
@@ -91,8 +96,15 @@ def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
         return Size(largest)
     paying = [f for r, f in state.packings if f.size > 1 and _at_most(recipe, r)]
     if not paying:
-        return Size(1, known=False)
+        kin = [f.size for r, f in state.packings if _kind(r)[0] == _kind(recipe)[0]]
+        return Size(min(max(kin, default=1), largest), known=False)
     return _size(max(paying, key=lambda found: found.size), largest)
+
+
+def declined(recipe: Recipe, state: State) -> bool:
+    """Whether packs of this very structure were tried and found not to pay."""
+    own = [f.size for measured, f in state.packings if measured.structure == recipe.structure]
+    return bool(own) and max(own) == 1
 
 
 def engine_of(recipe: Recipe, state: State) -> str:
@@ -141,7 +153,7 @@ class Group:
     segments: list[Segment]
     members: int  # at most
     gain: float = 0.0  # that the members were measured to bring
-    probe: int = 0  # packs of up to so many are to be measured first
+    probe: int = 0  # packs of up to so many are to be measured first; this one, if it has members
     mixed: bool = False  # they may stand at different steps
 
     @property
@@ -190,6 +202,9 @@ class Packer:
                 if more is None:
                     break
                 strays += self._placed(groups, more, state) is not group
+        for group in groups:
+            if len(group.segments) == 1 < group.members:
+                group.probe = 0  # there is no pack to try
         return groups
 
     def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
@@ -211,7 +226,9 @@ class Packer:
         size = size_for(segment.recipe, state, self._pack, self._largest)
         group = Group([segment], size.members, size.gain, mixed=self.mixed)
         kind = _kind(segment.recipe)[0]
-        if not size.known and kind not in self._probing.values():
+        if not size.known and size.members > 1:
+            group.probe = size.members
+        elif not size.known and kind not in self._probing.values():
             group.probe = self._largest
             self._probing[segment.trial] = kind
         groups.append(group)

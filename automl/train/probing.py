@@ -97,6 +97,23 @@ def probe(
     return _compiled(task, recipe, alone, found)
 
 
+def tried(task: ModelTask, recipe: Recipe, members: int) -> Packing:
+    """Whether packs of so many members pay, where they did for recipes of this one's kind."""
+    reason = reason_to_decline(task, recipe)
+    if reason:
+        return Packing(1, 1.0, reason)
+    alone, pack = _Runner(task, recipe, 1), _Runner(task, recipe, members)
+    alone.measure(), pack.measure()
+    turns = [(alone.measure(), pack.measure()) for _ in range(_TURNS)]
+    gain = statistics.median(a / b for a, b in turns) * members
+    single = min(a for a, _ in turns)
+    rows = _told([(1, single, peak_mib()), (members, single / gain, peak_mib())])
+    if gain < WORTH:
+        text = f"a pack of {members} gains {gain:.2f} times, which is less than {WORTH}"
+        return Packing(1, max(gain, 1.0), text, rows)
+    return Packing(members, gain, "", rows)
+
+
 def _compiled(task: ModelTask, recipe: Recipe, alone: _Runner, found: Packing) -> Packing:
     """The same pack as machine code, beside the single member as before."""
     pack = _Runner(task, recipe, found.size, "compiled")

@@ -70,6 +70,8 @@ def run(
                 reports.append(_failed(Member(segment, segment.start), task, error))
         return reports
     packing = _probed(pack, task)
+    if packing is not None and packing.size == 1 and pack.size > 1:
+        pack = replace(pack, size=1)
     groups = _groups(pack, store)
     walks = len(groups)
 
@@ -108,9 +110,11 @@ def _probed(pack: Pack, task: ModelTask) -> Packing | None:
     """What the pack asks to be measured; None where the training itself will say what is wrong."""
     if not pack.probe:
         return None
-    from automl.train.probing import probed  # torch.fx: a second to import
+    from automl.train.probing import probed, tried  # only where asked for
 
     try:
+        if pack.size > 1:
+            return tried(task, pack.segments[0].recipe, pack.size)
         return probed(task, pack.segments[0].recipe, pack.probe, trainings=pack.trainings)
     except (Exception, SystemExit):
         return None

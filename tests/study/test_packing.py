@@ -20,11 +20,16 @@ from automl.study.packing import (
     Size,
     by_slot,
     checked_pack,
+    declined,
     engine_of,
+    gain_of,
     largest_pack,
     size_for,
+    size_left,
+    slots_left,
     slots_of,
     trainings_alike,
+    worth_leaving,
 )
 from automl.study.state import State, StudyConfig, replay
 from automl.study.telling import next_segment, retell
@@ -70,7 +75,7 @@ def test_what_pays_pays_for_smaller_networks_and_what_does_not_for_no_larger() -
     assert size_for(recipe(32), state, "auto", 16) == Size(8, gain=2.0)
     assert size_for(recipe(16, 32), state, "auto", 16) == Size(8, gain=2.0)
     assert size_for(recipe(64, 128), state, "auto", 16) == Size(1)
-    assert size_for(recipe(64), state, "auto", 16) == Size(1, known=False)
+    assert size_for(recipe(64), state, "auto", 16) == Size(8, known=False)  # to be tried
     assert size_for(recipe(32), state, "auto", 4) == Size(4, gain=2.0)
     other = recipe(16, architecture="gru")
     assert size_for(other, state, "auto", 16) == Size(1, known=False)
@@ -159,6 +164,37 @@ def test_one_trial_of_a_kind_is_measured_while_others_go_alone() -> None:
     assert [g.probe for g in packer.gather(ask, 1, state)] == [0]
     state.open = {}
     assert [g.probe for g in packer.gather(ask, 1, state)] == [16]
+
+
+def test_what_paid_for_a_kind_is_tried_where_there_are_enough_to_try_it_with() -> None:
+    _, ask = strategy_asks()
+    first = ask(None)
+    smaller = {n: v for n, v in first.recipe.shared.items() if isinstance(v, int)}
+    near = Recipe({**first.recipe.point, **{n: v - 1 for n, v in smaller.items()}}, steps=90)
+    state = knowing((near, Packing(4, 2.0)))
+    again = [first]
+    groups = Packer("auto", 16).gather(lambda beside: again.pop() if again else None, 1, state)
+    assert [(g.members, g.probe) for g in groups] == [(4, 0)]
+    several = [replace(first, trial=n) for n in range(3)]
+    groups = Packer("auto", 16).gather(lambda b: several.pop() if several else None, 1, state)
+    assert [(g.members, g.probe, len(g.segments)) for g in groups] == [(4, 4, 3)]
+    assert not declined(first.recipe, state)
+    assert declined(first.recipe, knowing((first.recipe, Packing(1, 1.1, "too little"))))
+
+
+def test_what_is_left_of_a_pack_goes_on_together_where_so_few_still_gain() -> None:
+    rows = ((1, 0.001, 1.0), (4, 0.0005, 1.0), (8, 0.0003, 1.0))  # an update: 1, 2 and 2.4 ms
+    found = Packing(8, 3.3, rows=rows)
+    assert gain_of(found, 2) == pytest.approx(2 / (1 + 1 / 3))
+    left = [Segment(n, recipe(32), 0, 90) for n in range(3)]
+    slow = Packing(8, 1.2, rows=((1, 0.001, 1.0), (8, 0.0011 / 1.2, 1.0)))
+    assert size_left(left, knowing((recipe(32), found))) == 3
+    assert size_left(left, knowing((recipe(32), slow))) == 1
+    assert size_left(left, knowing()) == 1 and size_left([*left, left[0]], knowing()) == 4
+    assert {slot.pack for slot in slots_left(left, 3)} == {"0@0 left"}
+    assert len({slot.pack for slot in slots_left(left, 1)}) == 3
+    whole, state = Slot("0@0", 0, 8), knowing()
+    assert worth_leaving(left, whole, state) and not worth_leaving(left, Slot("0@0", 0, 4), state)
 
 
 def test_finals_are_spread_over_the_workers() -> None:

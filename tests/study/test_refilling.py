@@ -153,6 +153,8 @@ def test_the_next_trials_take_the_slots_of_those_that_end(undisturbed: list[Any]
                 others = {n for n, s in state.slots.items() if s.pack == slot.pack}
                 assert others - state.joined  # one that began the pack trains
         state.apply(event)
+    smaller = [Slot.from_json(e["slot"]) for e in undisturbed if e["kind"] == "slot"]
+    assert smaller and {slot.size for slot in smaller} <= {1, 2}  # what was left of full ones
     assert refilled > 0 and max(map(len, starts.values())) > 1
     assert {len(found) for found in packs.values()} == {1}
     assert state.ended == "done" and not state.open and not state.slots and not state.joined
