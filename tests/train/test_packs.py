@@ -182,3 +182,29 @@ def test_a_probe_measures_packs_and_its_report_says_so(tmp_path: Path) -> None:
     assert [k for k, _, _ in whole.rows] == [1, 2, 4, 8]
     assert Packing.from_json(whole.to_json()) == whole
     assert math.isfinite(whole.gain)
+
+
+def test_a_pack_is_tried_first_where_asked_for_and_its_members_trained_all_the_same(
+    tmp_path: Path,
+) -> None:
+    pack = replace(together(tmp_path / "tried", *segments([PLAIN] * 4)), probe=4)
+    for report in run(pack, small_task()):
+        packing = report.packing
+        assert packing is not None and [row[0] for row in packing.rows] == [1, 4]
+        assert report.packed == (4 if packing.size == 4 else 1) and report.status is Status.DONE
+    draws = small_task(lambda recipe: _Choosing())
+    reports = run(replace(pack, checkpoints=str(tmp_path / "declined")), draws)
+    assert {(r.status, r.packed) for r in reports} == {(Status.DONE, 1)}
+    assert {r.packing.size for r in reports if r.packing} == {1}
+
+
+class _Choosing(nn.Module):
+    """Looks at its data: no pack can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x if x.sum() > 1000 else -x)
+        return out
