@@ -2,7 +2,7 @@
 
     gain(k) = seconds of an update alone / (seconds of a pack's update / k)
 
-Packs of 4, 8, 16 ... members beside a single one, in turns, in CPU time (on a GPU in time), until
+Packs of 2, 4, 8 ... members beside a single one, in turns, in CPU time (on a GPU in time), until
 another doubling gains less than a tenth. Fewer members are taken where they are nearly as good.
 Below a gain of 1.15 the answer is: alone.
 
