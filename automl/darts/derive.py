@@ -1,8 +1,9 @@
 """From a supernet to one operation an edge.
 
     argmax          the strongest candidate by alpha, never "none"
-    perturbation    edges in random order: of an edge's candidates keep that whose removal costs the
-                    supernet most accuracy, train the weights for a while, go to the next edge
+    perturbation    edges in random order: of an edge's candidates keep that without whose share
+                    the supernet has the least accuracy, and of equals the highest loss; train on
+                    for a while, go to the next edge
 
     random          no supernet: the yardstick
 
@@ -10,7 +11,8 @@ Alpha is not an operation's worth in the derived network; what its removal costs
 A supernet that was trained path by path is read in `paths.py`.
 Both leave at most `max_skips` skips: argmax gives the weakest skips to their runner-up,
 perturbation stops offering them.
-Source: Liu et al. 2019, arXiv:1806.09055; Wang et al. 2021, arXiv:2108.04392 (perturbation);
+Source: Liu et al. 2019, arXiv:1806.09055; Wang et al. 2021, arXiv:2108.04392, with its program's
+sota/cnn/projection.py (perturbation; the program keeps the first of equals, and may keep "none");
 Chen et al. 2019, arXiv:1904.12760 (at most two skips).
 """
 
@@ -19,12 +21,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from automl.darts.search import Search
+from automl.darts.search import FINE_TUNING, Search
 from automl.darts.supernet import Supernet
 from automl.train.seeding import KeyedDraws, mix
 
 MAX_SKIPS = 2
-_FINE_TUNING = 1 << 20  # updates from here on are those of fine-tuning: batches of their own
 
 
 def argmax(net: Supernet, *, max_skips: int = MAX_SKIPS) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Perturbation:
     """Decides edge by edge, training between; the supernet ends with one candidate on each.
 
     Args:
-        search: one that has run; its weights are trained on.
+        search: one that has run; it is trained on.
         fine_tune: epochs after each edge.
         chosen, updates: what was decided and trained before, to go on from.
     """
@@ -73,13 +74,13 @@ class Perturbation:
         return done and self.updates == len(self._order) * self._interval
 
     def step(self) -> None:
-        """Decide the next edge if it is due, then train the weights for one update."""
+        """Decide the next edge if it is due, then train for one update."""
         if self.updates >= len(self.chosen) * self._interval and len(self.chosen) < len(
             self._order
         ):
             self._decide(self._order[len(self.chosen)])
         if self._interval:
-            self._search.train_weights(_FINE_TUNING + self.updates)
+            self._search.tune(FINE_TUNING + self.updates)
             self.updates += 1
 
     def _decide(self, edge: str) -> None:
@@ -102,14 +103,9 @@ def perturbation(
 
 
 def _most_missed(search: Search, edge: str, names: tuple[str, ...]) -> str:
-    net, present = search.net, search.net.open_names(edge)
     if len(names) == 1:
         return names[0]
-    left = {}
-    for name in names:
-        net.restrict(edge, [n for n in present if n != name])
-        left[name] = search.counted_accuracy()
-    net.restrict(edge, present)
+    left = {name: search.without(edge, name) for name in names}
     return min(left, key=lambda n: left[n])
 
 

@@ -32,6 +32,21 @@ def recalibrate(module: nn.Module, inputs: Iterable[Tensor]) -> None:
     module.eval()
 
 
+@torch.no_grad()
+def outputs_of(module: nn.Module, x: Tensor, *, measure: Tensor) -> Tensor:
+    """Those on `x` with statistics measured on `measure`; both are kept as they were.
+
+    The module is in training mode afterwards.
+    """
+    before = [b.clone() for b in module.buffers()]
+    recalibrate(module, [part for part in measure.split(256) if len(part) > 1])
+    found = torch.cat([module(part) for part in x.split(512)])
+    for buffer, old in zip(module.buffers(), before, strict=True):
+        buffer.copy_(old)
+    module.train()
+    return found
+
+
 def share_right(outputs: Tensor, targets: Tensor) -> float:
     """Share of samples whose largest output is the target's, in [0, 1]."""
     return float((outputs.argmax(-1) == targets).double().mean())
@@ -39,21 +54,3 @@ def share_right(outputs: Tensor, targets: Tensor) -> float:
 
 Score = Callable[[Tensor, Tensor], float]
 """score(outputs, targets) of all samples; higher is better."""
-
-
-@torch.no_grad()
-def accuracy(
-    module: nn.Module, x: Tensor, y: Tensor, *, measure: Tensor, score: Score = share_right
-) -> float:
-    """Score on `x`, with statistics measured on `measure`; both are kept as they were.
-
-    Returns:
-        The score; the module is in training mode again afterwards.
-    """
-    before = [b.clone() for b in module.buffers()]
-    recalibrate(module, [part for part in measure.split(256) if len(part) > 1])
-    outputs = torch.cat([module(part) for part in x.split(512)])
-    for buffer, old in zip(module.buffers(), before, strict=True):
-        buffer.copy_(old)
-    module.train()
-    return score(outputs, y)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from automl.darts.bilevel import first_order, second_order, statistics_kept
 from automl.darts.collapse import collapsed_at, sharpness
-from automl.darts.recalibrate import Score, accuracy, share_right
+from automl.darts.recalibrate import Score, outputs_of, share_right
 from automl.darts.supernet import Supernet
 from automl.methods.stages import SupernetMethod
 from automl.registry import family
@@ -35,6 +35,8 @@ from automl.train.data import Feed
 from automl.train.seeding import KeyedDraws, mix
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> mean loss, 0-dim
+FINE_TUNING = 1 << 20  # updates from here on are those between decisions: batches of their own
+TUNING_RATE = 0.1  # of the weights' first rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,7 @@ class Search:
         warm = self.updates >= s.warmup * self.per_epoch
         if warm and self.method.learns and any(len(a) > 1 for a in self._alphas):
             self._mix("alphas", self.updates, noisy=not self.method.shakes)
-            self._move_alphas(lr)
+            self._move_alphas(self.updates, lr)
         self._mix("weights", self.updates, noisy=True)
         self.train_weights(self.updates)
         self.net.weigh(self._plain)
@@ -164,6 +166,20 @@ class Search:
             self.history.append(self._look())
             if self.collapsed is not None:
                 self._take_back(self.history[self.collapsed])
+
+    def tune(self, update: int) -> None:
+        """A step of each between decisions, the weights' at a tenth of their rate and afresh.
+
+        Args:
+            update: which batches are seen; those of `FINE_TUNING` and on belong to no epoch.
+        """
+        if update == FINE_TUNING:
+            self._sgd.state.clear()
+        for group in self._sgd.param_groups:
+            group["lr"] = self.settings.lr * TUNING_RATE
+        if self.method.learns and any(len(self.net.open_names(e)) > 1 for e in self.net.candidates):
+            self._move_alphas(update, self.settings.lr * TUNING_RATE)
+        self.train_weights(update)
 
     def train_weights(self, update: int) -> None:
         """One step of SGD on the batch of the first half that belongs to `update`."""
@@ -194,8 +210,8 @@ class Search:
         progress = min(1.0, self.updates / (self.settings.epochs * self.per_epoch))
         return {"progress": progress, "epoch": float(self.updates // self.per_epoch)}
 
-    def _move_alphas(self, lr: float) -> None:
-        s, u = self.settings, self.updates
+    def _move_alphas(self, u: int, lr: float) -> None:
+        s = self.settings
         with statistics_kept(self.net):
             if s.order == 1:
                 slopes = first_order(self._alphas, lambda: self._of_alphas(u))
@@ -235,7 +251,7 @@ class Search:
 
     def counted_accuracy(self) -> float:
         """As `supernet_accuracy`, with its forward passes in `passes`."""
-        self.passes += self._width() * (len(self.valid[0]) + len(self.train[0])) / 3
+        self.passes += self._evaluation()
         return self.supernet_accuracy()
 
     def _rate(self, update: int) -> float:
@@ -244,13 +260,39 @@ class Search:
         return s.lr_end + (s.lr - s.lr_end) * (1 + math.cos(math.pi * progress)) / 2
 
     def _momenta(self) -> list[Tensor]:
-        if not self.updates:
+        if not self._sgd.state:
             return []
         return [self._sgd.state[w]["momentum_buffer"] for w in self._weights]
 
     def supernet_accuracy(self) -> float:
         """On the second half, with statistics of the first."""
-        return accuracy(self.net, *self.valid, measure=self.train[0], score=self.score)
+        return self.score(self._outputs(), self.valid[1])
+
+    def without(self, edge: str, name: str) -> tuple[float, float]:
+        """Score, and the negative loss, of the supernet less one candidate's share.
+
+        What is left on the edge weighs what it did, so that the edge gives so much less.
+        """
+
+        def weigh(at: str, alpha: Tensor) -> Tensor:
+            weights = self._plain(at, alpha)
+            if at != edge:
+                return weights
+            kept = [float(n != name) for n in self.net.open_names(edge)]
+            return weights * weights.new_tensor(kept)
+
+        self.passes += self._evaluation()
+        self.net.weigh(weigh)
+        outputs = self._outputs()
+        self.net.weigh(self._plain)
+        return self.score(outputs, self.valid[1]), -float(self._objective(outputs, self.valid[1]))
+
+    def _outputs(self) -> Tensor:
+        return outputs_of(self.net, self.valid[0], measure=self.train[0])
+
+    def _evaluation(self) -> float:
+        """Passes of an evaluation: forward only, statistics included."""
+        return self._width() * (len(self.valid[0]) + len(self.train[0])) / 3
 
     def _look(self) -> Epoch:
         sharp = None

@@ -157,7 +157,7 @@ class SupernetJob:
             total += self.number("epochs", 1) * seen * width * WATCH_PASSES
         if self.selection == "perturbation":  # while one edge after the other is decided
             total += sum(counts) * epoch * 2 / 3 / 2
-            total += len(counts) * self.number("fine_tune", 0) * epoch / 2
+            total += len(counts) * self.number("fine_tune", 0) * epoch
         if self.selection == "paths":
             total += self.number("evaluations", 0) * samples / 3
         return total

@@ -16,7 +16,7 @@ from automl.darts.bilevel import second_order
 from automl.darts.collapse import collapsed_at, sharpness
 from automl.darts.derive import argmax, perturbation
 from automl.darts.paths import best_path
-from automl.darts.recalibrate import accuracy, recalibrate
+from automl.darts.recalibrate import outputs_of, recalibrate
 from automl.darts.search import Search, Settings
 from automl.darts.supernet import Supernet
 from automl.methods.architectures.cells import CELLS_EDGES, CELLS_OPERATIONS
@@ -176,6 +176,17 @@ def test_perturbation_decides_every_edge_within_the_skips_allowed() -> None:
     assert all(search.net.open_names(edge) == (name,) for edge, name in chosen.items())
 
 
+def test_a_removed_candidate_leaves_the_others_their_weights() -> None:
+    search = Search(supernet(("none", "skip", "conv1")), *digits(), Settings())
+    x, y = search.valid
+    whole = F.cross_entropy(outputs_of(search.net, x, measure=search.train[0]), y)
+    score, negative_loss = search.without("e01", "none")  # zeros are not missed
+    assert score == search.supernet_accuracy()
+    assert negative_loss == pytest.approx(-float(whole.detach()), rel=1e-5)
+    assert search.without("e01", "conv1") != (score, negative_loss)
+    assert search.without("e01", "none") == (score, negative_loss)
+
+
 @pytest.mark.parametrize("sampler", ["regularized_evolution", "tpe", "random"])
 def test_paths_are_asked_of_a_sampler_of_recipes(sampler: str) -> None:
     search = Search(supernet(("none", "skip", "conv1")), *digits(), Settings())
@@ -254,11 +265,11 @@ def test_recalibrated_statistics_are_those_of_the_inputs() -> None:
     assert norm.momentum == 0.1
 
 
-def test_accuracy_leaves_the_statistics_as_they_were() -> None:
+def test_an_evaluation_leaves_the_statistics_as_they_were() -> None:
     net = supernet()
-    x, y = digits(64)
+    x = digits(64)[0]
     before = [b.clone() for b in net.buffers()]
-    assert 0 <= accuracy(net, x, y, measure=x) <= 1
+    outputs_of(net, x, measure=x)
     assert all(torch.equal(b, old) for b, old in zip(net.buffers(), before, strict=True))
 
 
