@@ -8,6 +8,9 @@ then        each architecture that it derived, at the default recipe, trained to
 
 from __future__ import annotations
 
+import math
+from itertools import count
+
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import Report, Segment, Status
@@ -18,6 +21,7 @@ from automl.study.budget import Budget
 from automl.study.state import State, StudyConfig
 
 PHASE = "supernet"
+_AT_LEAST = 2  # full trainings beside the supernet: the baseline and what is found
 
 
 def checked_nas(typed: str | None) -> str | None:
@@ -44,14 +48,17 @@ def check_budget(config: StudyConfig, budget: Budget) -> None:
         if config.spec.nas is not None:
             raise StudyError(f"--nas {config.spec.nas}: the task brings its own model or loop")
         return
-    cost = plan["passes"] / config.card.steps
-    left = budget.search_fulls(config)
-    if budget.trials is None and left < 2:
+    if budget.trials is None and budget.search_fulls(config) < _AT_LEAST:
+        cost = plan["passes"] / config.card.steps
+        fulls = next(n for n in count(1) if Budget(fulls=n).search_fulls(config) >= _AT_LEAST)
+        seconds = math.ceil(fulls * config.full_seconds / config.workers)
+        epochs = f"nas.{plan['point']['nas']}.epochs"
+        now = int(plan["point"].get(epochs, 1))
+        fewer = f", or fewer epochs (--set {epochs}={now // 2})" if now > 1 else ""
         raise StudyError(
-            f"--nas {config.spec.nas} costs about as much as {cost:.1f} full trainings; the budget "
-            f"then leaves {max(left, 0):.1f} for the search, and the baseline and what is found "
-            "need 2: give a larger --budget, or fewer epochs "
-            f"(--set nas.{plan['point']['nas']}.epochs=5)"
+            f"--nas {config.spec.nas} costs about as much as {cost:.1f} full trainings, and the "
+            "baseline, what is found and the final comparison come on top: give at least "
+            f"--budget {fulls}full (about {seconds} s here){fewer}"
         )
 
 
