@@ -134,10 +134,11 @@ def _scores(row: Any, found: Derived, scale: Scale) -> None:
     if found.before is not None and found.after is not None:
         end = len(found.scores) + 0.6
         marks = (("mixed", found.before, BLUE), ("the cell", found.after, ORANGE))
-        for name, value, colour in marks:
+        by_height = sorted(marks, key=lambda mark: mark[1])
+        for (name, value, colour), side in zip(by_height, ("top", "bottom"), strict=True):
             score.plot(end, scale.factor * value, "D", color=colour, ms=6, clip_on=False)
             score.annotate(f"{name} {scale.value(value)}", (end, scale.factor * value),
-                           xytext=(8, 0), textcoords="offset points", va="center", fontsize=8,
+                           xytext=(8, 0), textcoords="offset points", va=side, fontsize=8,
                            annotation_clip=False)  # fmt: skip
     score.set_title(f"supernet's {scale.axis}", fontsize=9)
     if skips:
