@@ -268,8 +268,8 @@ class Search:
         """On the second half, with statistics of the first."""
         return self.score(self._outputs(), self.valid[1])
 
-    def without(self, edge: str, name: str) -> tuple[float, float]:
-        """Score, and the negative loss, of the supernet less one candidate's share.
+    def loss_without(self, edge: str, name: str) -> float:
+        """The supernet's loss on the second half, less one candidate's share.
 
         What is left on the edge weighs what it did, so that the edge gives so much less.
         """
@@ -285,7 +285,7 @@ class Search:
         self.net.weigh(weigh)
         outputs = self._outputs()
         self.net.weigh(self._plain)
-        return self.score(outputs, self.valid[1]), -float(self._objective(outputs, self.valid[1]))
+        return float(self._objective(outputs, self.valid[1]))
 
     def _outputs(self) -> Tensor:
         return outputs_of(self.net, self.valid[0], measure=self.train[0])

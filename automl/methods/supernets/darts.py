@@ -3,7 +3,7 @@
     o(x) = sum_k softmax(alpha_e)_k o_k(x)      a mixture of all candidates on each edge
     alpha: Adam on L_val(w, alpha);   w: SGD on L_train(w, alpha), in turn
     then, edge by edge: keep the candidate whose removal costs the supernet most (`selection`
-    "perturbation"), train the weights for `fine_tune` epochs, go on; at most `max_skips` skips
+    "perturbation"), train on for `fine_tune` epochs, go to the next; at most `max_skips` skips
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
 Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001. `order` 2

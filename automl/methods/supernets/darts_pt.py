@@ -1,7 +1,7 @@
 """DARTS-PT: the plain supernet, read by what each candidate's removal costs.
 
-    for edges in random order: for each candidate k, accuracy of the supernet without k;
-    keep the k whose removal hurts most; train the weights for `fine_tune` epochs
+    for edges in random order: for each candidate k, loss of the supernet without k's share;
+    keep the k whose removal hurts most; train on for `fine_tune` epochs
 
 Alpha says which candidate the mixture leans on while it trains, not which is needed. No bound on
 skips and no watch, as published; `max_skips` can set one.
