@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,8 +26,13 @@ def config(*budget: str, workers: int = 1) -> StudyConfig:
     )  # fmt: skip
 
 
-def after(config: StudyConfig, trainings: int, *, seconds: float = 2.0) -> State:
-    """A study that has trained so many recipes to the end, one after the other."""
+def after(
+    config: StudyConfig, trainings: int, *, seconds: float = 2.0, phases: tuple[str, ...] = ()
+) -> State:
+    """A study that has trained so many recipes to the end, one after the other.
+
+    One trial of each of `phases` has begun besides.
+    """
     events: list[dict[str, Any]] = [{"kind": "study", "config": config.to_json(), "at": 0.0}]
     for n in range(trainings):
         recipe = Recipe({}, steps=100, seed=n)
@@ -36,6 +42,10 @@ def after(config: StudyConfig, trainings: int, *, seconds: float = 2.0) -> State
         asked = {"kind": "ask", "segment": segment.to_json(), "phase": "search", "label": ""}
         events.append({**asked, "at": at})
         events.append({"kind": "report", "report": report.to_json(), "at": at + seconds})
+    for n, phase in enumerate(phases, trainings):
+        segment = Segment(n, Recipe({}, steps=100), 0, 100)
+        asked = {"kind": "ask", "segment": segment.to_json(), "phase": phase, "label": ""}
+        events.append({**asked, "at": trainings * seconds})
     return replay(events)
 
 
@@ -74,6 +84,16 @@ def test_trials_are_counted_and_the_verdict_comes_on_top() -> None:
     assert budget.new_trials(after(study, 4))
     assert not budget.new_trials(after(study, 5))
     assert budget.allowance(after(study, 5)) == 4 * 3 + 6
+
+
+def test_a_supernet_keeps_room_for_the_trials_that_it_will_bring() -> None:
+    point = {"nas": "random", "nas.random.cells": 3}
+    card = replace(CARD, supernet={"point": point, "steps": 1, "passes": 0.0})
+    study = replace(config("5trials"), card=card)
+    budget = Budget.parse(study.budget)
+    assert budget.new_trials(after(study, 1, phases=("supernet",)))
+    assert not budget.new_trials(after(study, 2, phases=("supernet",)))
+    assert budget.new_trials(after(study, 2))  # it has ended: what it found may begin
 
 
 def test_the_verdict_keeps_what_it_wants_but_never_more_than_two_fifths() -> None:
