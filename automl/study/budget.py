@@ -92,12 +92,12 @@ class Budget:
     def new_trials(self, state: State, begun: int = 0) -> bool:
         """Whether another trial may begin; trials that wait at a rung may always go on.
 
-        `begun` trials are about to begin that `state` does not know. While a supernet trains, room
-        is kept for what it will find.
+        `begun` trials are about to begin that `state` does not know. Until a supernet has trained,
+        room is kept for what it will find; the baseline comes first in any case.
         """
         if self.trials is None:
             return True
-        return state.searched + begun < self.trials - _to_come(state)
+        return state.searched + begun < max(1, self.trials - _to_come(state))
 
     def room(self, state: State, asked: Sequence[Segment]) -> bool:
         """Whether the search can pay for what runs and for `asked` besides: a pack goes no further.
@@ -154,19 +154,16 @@ def _wanted(config: StudyConfig) -> float:
 def _fulls(state: State) -> float:
     """Full trainings spent; a supernet counts in full, as expected, from its beginning."""
     assert state.config is not None
-    ahead = _supernet_fulls(state.config) if _supernet_runs(state) else 0.0
+    running = any(state.trials[n].phase == "supernet" for n in state.open)
+    ahead = _supernet_fulls(state.config) if running else 0.0
     return state.passes() / state.config.card.steps + ahead
 
 
-def _supernet_runs(state: State) -> bool:
-    return any(state.trials[n].phase == "supernet" for n in state.open)
-
-
 def _to_come(state: State) -> int:
-    """Trials that a supernet will bring: one, or as many random cells as were asked for."""
+    """Trials that the supernet will bring: one, or as many random cells as were asked for."""
     assert state.config is not None
-    plan = state.config.card.supernet
-    if plan is None or not _supernet_runs(state):
+    plan, trial = state.config.card.supernet, state.supernet()
+    if plan is None or (trial is not None and trial.number not in state.open):
         return 0
     return int(plan["point"].get("nas.random.cells", 1))
 

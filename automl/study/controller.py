@@ -187,6 +187,8 @@ class _Driver:
             if beside is not None and not self.budget.room(self.state, asked):
                 return None
             begun = sum(s.start == 0 for s in asked)
+            if beside is not None:
+                begun += self.strategy.queued  # which take no slot of such a pack
             new = self.budget.new_trials(self.state, begun)
             if beside is not None and beside.start and not self.packer.mixed:
                 new = False  # a new trial could not walk with it

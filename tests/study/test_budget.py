@@ -93,7 +93,10 @@ def test_a_supernet_keeps_room_for_the_trials_that_it_will_bring() -> None:
     budget = Budget.parse(study.budget)
     assert budget.new_trials(after(study, 1, phases=("supernet",)))
     assert not budget.new_trials(after(study, 2, phases=("supernet",)))
-    assert budget.new_trials(after(study, 2))  # it has ended: what it found may begin
+    assert not budget.new_trials(after(study, 2))  # it is still to come
+    ended = after(study, 2, phases=("supernet",))
+    ended.open.clear()
+    assert budget.new_trials(ended)
 
 
 def test_the_verdict_keeps_what_it_wants_but_never_more_than_two_fifths() -> None:
