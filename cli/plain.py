@@ -118,9 +118,10 @@ class PlainLines:
         who = f"trial {trial.number}" + (f" ({trial.label})" if trial.label else "")
         if _bad(trial.status):
             self._failures[trial.status] += 1
-            if self._failures[trial.status] == 1:
+            if self._failures[trial.status] == 1 or trial.phase == "supernet":
                 why = f": {trial.message}" if trial.message else ""
-                self._earned(f"{who}: {trial.status}{why}")
+                say = self._line if trial.phase == "supernet" else self._earned
+                say(f"{who}: {trial.status}{why}")
         if alone := pack_words.alone(state, trial.recipe, report.packing):
             self._earned(alone)
         if trial.found is not None:

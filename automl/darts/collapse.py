@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from automl.darts.bilevel import Loss
 
@@ -39,7 +40,9 @@ def sharpness(alphas: Sequence[Tensor], valid: Loss, *, products: int = PRODUCTS
     whenever there are as many alphas, so that a search that is taken up sees the same.
     """
     leaves = list(alphas)
-    slopes = torch.autograd.grad(valid(), leaves, create_graph=True, materialize_grads=True)
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
+        loss = valid()
+    slopes = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
     flat = torch.cat([s.reshape(-1) for s in slopes])
     q = torch.randn(len(flat), generator=torch.Generator().manual_seed(0)).to(flat)
     basis: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from automl.darts.collapse import sharpness
 from automl.darts.supernet import Supernet, every_candidate
 from automl.methods.stages import Architecture, CellSpace, Shape
 from automl.registry import family
@@ -70,6 +72,12 @@ def test_every_edge_of_a_supernet_is_learnt(name: str, parts: int) -> None:
     assert all(torch.isfinite(s).all() for s in slopes)
     assert all(s.any() for s in slopes[: len(net.candidates)])
     assert set(net.alphas()) == set(architecture(name)[1].edges)
+
+
+@every_space
+def test_the_sharpness_of_a_supernet_can_be_measured(name: str) -> None:
+    net, (x, y) = supernet(name), samples(SPACES[name])
+    assert math.isfinite(sharpness(net.structure(), lambda: loss(net(x), y), products=2))
 
 
 @every_space
