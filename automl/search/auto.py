@@ -5,7 +5,9 @@
                   allows run to the end, the others start under the rungs
     without one   scattered points, screened at the first rung until four of the best third have
                   come to their end
-    from there    our GP; where the space is crowded, in turn with a variation of the best trials
+    from there    our GP; where the space is crowded, in turn with a variation of the best trials;
+                  where it has branches, every fourth time within the one that was tried least,
+                  until each has been tried eight times
 
 In a space of few dimensions every other trial runs to its end, and the model sees ends only: on
 recorded trainings it learnt more from whole trainings than from three times as many that were
@@ -24,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from automl.search.paired import Suggestion
 from automl.search.samplers.gp import GpSampler
 from automl.search.samplers.neighbours import NeighbourSampler
+from automl.space.ranges import Choice, Value
 from automl.space.tree import Point, Space
 
 _PORTFOLIO_SHARE = 0.2  # of the budget
@@ -33,6 +36,8 @@ _STARTUP_SHARE = 0.4  # of the budget at most
 _SCATTERED = 2  # of these at least
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 _CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
+_BRANCH_EVERY = 4  # proposals
+_BRANCH_TRIALS = 8  # from which a branch is known
 _CHOSEN = 4  # screened trials that go on to the end
 _CHOSEN_SHARE = 0.2  # of the budget at most
 
@@ -72,6 +77,7 @@ class AutoSampler:
         self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
         self._near = NeighbourSampler(space, seed=seed)
         self._suggested = 0
+        self._tried = {} if self._crowded else dict.fromkeys(_branches(space), 0)
 
     def suggest(self, trial: int) -> Suggestion:
         return self._next(trial, None)
@@ -95,19 +101,23 @@ class AutoSampler:
             self._screening.add(trial)
             point = self._model.scatter(trial, fixed or {}).point
             self._near.adopt(trial, point)
+            self._count(point)
             return Suggestion(point)
         stopped = self._crowded and index % _FULL_EVERY != _FULL_EVERY - 1
         if self._crowded and index % 2 == 0:
             point = self._near.suggest_like(trial, fixed or {}).point
             self._model.adopt(trial, point)
         else:
-            point = self._model.suggest_like(trial, fixed or {}).point
+            held = self._least_tried() if index % _BRANCH_EVERY == _BRANCH_EVERY - 1 else {}
+            point = self._model.suggest_like(trial, fixed or held).point
             self._near.adopt(trial, point)
+            self._count(point)
         return Suggestion(point, full=not stopped)
 
     def adopt(self, trial: int, point: Point) -> None:
         self._model.adopt(trial, point)
         self._near.adopt(trial, point)
+        self._count(point)
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         self._model.observe(trial, loss, curve)
@@ -115,6 +125,18 @@ class AutoSampler:
         if trial in self._screening and (loss == math.inf or max(curve or [1.0]) >= 1):
             self._screening.remove(trial)
             self._ended += 1
+
+    def _least_tried(self) -> Point:
+        """The choice that opens the branch with the fewest trials; {} once all are known."""
+        if not self._tried or min(self._tried.values()) >= _BRANCH_TRIALS:
+            return {}
+        name, option = min(self._tried, key=self._tried.__getitem__)
+        return {name: option}
+
+    def _count(self, point: Point) -> None:
+        for name, option in point.items():
+            if (name, option) in self._tried:
+                self._tried[name, option] += 1
 
 
 def to_screen(
@@ -132,6 +154,13 @@ def to_screen(
         return 0
     share = _CHOSEN_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
     return eta * min(_CHOSEN, int(share))
+
+
+def _branches(space: Space) -> list[tuple[str, Value]]:
+    """Choices that always stand open and have an option which opens others: all their options."""
+    names = dict.fromkeys(name for d in space for name, _ in d.when if not space[name].when)
+    ranges = [(name, space[name].range) for name in names]
+    return [(n, option) for n, r in ranges if isinstance(r, Choice) for option in r.options]
 
 
 def _affordable(share: float, entries: int, first_rung: float) -> int:

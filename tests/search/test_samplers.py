@@ -13,7 +13,7 @@ from automl.search.samplers.random import RandomSampler
 from automl.search.samplers.tpe import TpeSampler
 from automl.search.strategy import Strategy, make_strategy
 from automl.space.files import load_space
-from automl.space.ranges import Float, Value
+from automl.space.ranges import Choice, Float, Value
 from automl.space.tree import Point, Space
 
 from .search_problems import ETA, FIRST, SPACE, STEPS, error
@@ -140,6 +140,35 @@ def test_auto_screens_what_its_model_is_shown_first() -> None:
     assert {(s.start, s.stop) for s in going_on} == {(FIRST, STEPS)}
     best = sorted(asked[1:13], key=lambda s: at(s.recipe.point))[:4]
     assert [s.trial for s in going_on] == [s.trial for s in best]
+
+
+def test_auto_screens_more_until_as_many_as_were_wanted_have_ended() -> None:
+    strategy = make("auto", space=Space({f"x{i}": Float(0.0, 1.0) for i in range(8)}))
+    first = strategy.ask(20)  # as many workers, and nobody has ended
+    assert [s.stop for s in first] == [STEPS] + [FIRST] * 19
+    for segment in first[1:]:
+        strategy.tell(segment, {FIRST: at(segment.recipe.point)})
+    again = strategy.ask(19)
+    assert [(s.start, s.stop) for s in again] == [(FIRST, STEPS)] * 6 + [(0, FIRST)] * 13
+    for segment in again[:4]:
+        strategy.tell(segment, {STEPS: at(segment.recipe.point)})
+    strategy.tell(first[0], {STEPS: 0.5})
+    assert [s.stop for s in strategy.ask(5)] == [STEPS] * 5
+
+
+def test_auto_comes_back_to_each_branch_until_it_is_known() -> None:
+    kinds = [f"k{i}" for i in range(4)]
+    branches = {k: {"x": Float(0.0, 1.0)} for k in kinds}
+    strategy = make("auto", space=Space({"kind": Choice(branches), "x0": Float(0.0, 1.0)}))
+    tried: list[str] = []
+    for trial in range(60):
+        (segment,) = strategy.ask(1)
+        point = segment.recipe.point
+        tried.append(str(point["kind"]))
+        better = point["kind"] == "k0"
+        strategy.tell(segment, {segment.stop: at(point) / 9 + (0.0 if better else 0.9)})
+    assert min(tried.count(k) for k in kinds) >= 6
+    assert tried.count("k0") > 20
 
 
 def asked_of_auto(dimensions: int) -> list[Segment]:
