@@ -7,7 +7,7 @@
                   come to their end
     from there    our GP; where the space is crowded, in turn with a variation of the best trials;
                   where it has branches, every fourth time within the one that was tried least,
-                  until each has been tried eight times
+                  every eighth once all have been tried eight times
 
 In a space of few dimensions every other trial runs to its end, and the model sees ends only: on
 recorded trainings it learnt more from whole trainings than from three times as many that were
@@ -37,9 +37,8 @@ _SCATTERED = 2  # of these at least
 _UNKNOWN_BUDGET = 20.0  # full trainings, when the caller has no idea
 _CROWDED = 20  # dimensions from which a few dozen trials teach a model too little
 _BRANCH_EVERY = 4  # proposals
-_BRANCH_TRIALS = 8  # from which a branch is known
+_BRANCH_TRIALS = 8  # from which on it is half as often
 _CHOSEN = 4  # screened trials that go on to the end
-_CHOSEN_SHARE = 0.2  # of the budget at most
 
 
 class AutoSampler:
@@ -108,8 +107,7 @@ class AutoSampler:
             point = self._near.suggest_like(trial, fixed or {}).point
             self._model.adopt(trial, point)
         else:
-            held = self._least_tried() if index % _BRANCH_EVERY == _BRANCH_EVERY - 1 else {}
-            point = self._model.suggest_like(trial, fixed or held).point
+            point = self._model.suggest_like(trial, fixed or self._branch(index)).point
             self._near.adopt(trial, point)
             self._count(point)
         return Suggestion(point, full=not stopped)
@@ -126,12 +124,13 @@ class AutoSampler:
             self._screening.remove(trial)
             self._ended += 1
 
-    def _least_tried(self) -> Point:
-        """The choice that opens the branch with the fewest trials; {} once all are known."""
-        if not self._tried or min(self._tried.values()) >= _BRANCH_TRIALS:
+    def _branch(self, index: int) -> Point:
+        """The choice that opens the branch with the fewest trials, when its turn is; else {}."""
+        if not self._tried:
             return {}
-        name, option = min(self._tried, key=self._tried.__getitem__)
-        return {name: option}
+        (name, option), fewest = min(self._tried.items(), key=lambda each: each[1])
+        every = _BRANCH_EVERY * (1 if fewest < _BRANCH_TRIALS else 2)
+        return {name: option} if index % every == every - 1 else {}
 
     def _count(self, point: Point) -> None:
         for name, option in point.items():
@@ -147,12 +146,12 @@ def to_screen(
 
     >>> from automl.space.ranges import Float
     >>> few = Space({"x": Float(0.0, 1.0)})
-    >>> [to_screen(few, [], budget=b, rungs=3, eta=3) for b in (4, 10, 40)]
+    >>> [to_screen(few, [], budget=b, rungs=3, eta=3) for b in (2, 5, 40)]
     [0, 6, 12]
     """
     if portfolio or rungs < 2 or len(space) >= _CROWDED:
         return 0
-    share = _CHOSEN_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
+    share = _STARTUP_SHARE * (_UNKNOWN_BUDGET if budget is None else budget)
     return eta * min(_CHOSEN, int(share))
 
 

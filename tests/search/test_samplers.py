@@ -161,7 +161,7 @@ def test_auto_comes_back_to_each_branch_until_it_is_known() -> None:
     branches = {k: {"x": Float(0.0, 1.0)} for k in kinds}
     strategy = make("auto", space=Space({"kind": Choice(branches), "x0": Float(0.0, 1.0)}))
     tried: list[str] = []
-    for trial in range(60):
+    for _ in range(60):
         (segment,) = strategy.ask(1)
         point = segment.recipe.point
         tried.append(str(point["kind"]))
