@@ -18,7 +18,8 @@ from automl.executors.holding import Holder, Lease
 from automl.executors.leases import Gone
 
 _RENEW_SECONDS = 0.5  # also the delay of a cancellation, and of what a screen shows
-_SOON_SECONDS = 0.005  # until who joins is looked for after members have ended; then it doubles
+_SOON_SECONDS = 0.005  # until who joins is looked for after members have ended
+_SLOWER = 1.25  # each look after that: so it is heard a quarter later than it was said, at most
 _UNTOLD = 1000  # evaluations kept while the server is away; older ones are dropped
 
 Reports = Sequence[Mapping[str, Any]]
@@ -90,7 +91,7 @@ class Keeper:
                 self._wake.clear()
                 pause = _SOON_SECONDS
             else:
-                pause = min(2 * pause, _RENEW_SECONDS)
+                pause = min(_SLOWER * pause, _RENEW_SECONDS)
             with self._lock, contextlib.suppress(*Gone):
                 if self._held is not None and not self._held.lost:
                     self._turn(self._held)

@@ -128,15 +128,25 @@ def alone(task: ModelTask, folder: Path, segment: Segment) -> Report:
 
 
 def trained_in_slots(
-    task: ModelTask, folder: Path, pack: Pack, waiting: list[Segment]
+    task: ModelTask, folder: Path, pack: Pack, waiting: list[Segment], *, late: int = 0
 ) -> tuple[list[Report], list[list[int]]]:
-    """Reports of the pack's segments and of those that took slots, and who ended when."""
+    """Reports of the pack's segments and of those that took slots, and who ended when.
+
+    Who takes a slot is said so many updates late.
+    """
     early: list[Report] = []
     ends: list[list[int]] = []
+    asked = 0
 
-    def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]]:
+    def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]] | None:
+        nonlocal asked
         early.extend(reports)
-        ends.append([r.trial for r in reports])
+        if reports:
+            ends.append([r.trial for r in reports])
+        if asked < late:
+            asked += 1
+            return None
+        asked = 0
         return [(place, waiting.pop(0)) for place in free[: len(waiting)]]
 
     late = run(replace(pack, refill=True), task, more=more)
@@ -149,9 +159,9 @@ def exact(trial: int, stop: int, *, start: int = 0, steps: int = 20, **point: Va
     return Segment(trial, recipe, start, stop, (trial, start) if start else None)
 
 
-@pytest.mark.parametrize("batch_size", [16, 12, 32])
+@pytest.mark.parametrize(("batch_size", "late"), [(16, 2), (12, 0), (32, 0)])
 def test_members_of_any_step_share_a_pack_and_the_next_take_their_slots(
-    tmp_path: Path, batch_size: int
+    tmp_path: Path, batch_size: int, late: int
 ) -> None:
     task, folder = small_task(build), tmp_path / "slots"
     size: dict[str, Any] = {"batch_size": batch_size}
@@ -160,7 +170,7 @@ def test_members_of_any_step_share_a_pack_and_the_next_take_their_slots(
     begin = (exact(0, 20, start=10, **size), exact(1, 20, **size), diverging)
     waiting = [exact(3, 5, **size), exact(4, 7, steps=30, **size), exact(5, 20, **size)]
     pack = Pack(begin, str(folder), size=3, places=(0, 1, 2))
-    reports, ends = trained_in_slots(task, folder, pack, list(waiting))
+    reports, ends = trained_in_slots(task, folder, pack, list(waiting), late=late)
     assert ends[0] == [2]
     assert sorted(t for trials in ends for t in trials) == list(range(6))
     found = by_trial(reports)
@@ -205,3 +215,26 @@ def test_a_pack_that_failed_is_trained_apart_with_those_who_joined(tmp_path: Pat
     assert ends == [[1], [0, 2]]
     assert {r.status for r in reports} == {Status.DONE}
     assert [by_trial(reports)[k].packed for k in range(3)] == [1, 2, 1]
+
+
+def test_a_refilled_pack_that_does_not_fit_goes_on_in_halves(tmp_path: Path) -> None:
+    built: list[int] = []
+
+    def once(recipe: Recipe) -> nn.Module:
+        built.append(recipe.seed)
+        if recipe.seed == 4 and built.count(4) == 1:
+            raise MemoryError
+        return build(recipe)
+
+    task = small_task(once)
+    begin = (exact(0, 20), exact(1, 5), exact(2, 20), exact(3, 15))
+    pack = Pack(begin, str(tmp_path), size=4, places=(0, 1, 2, 3))
+    reports, ends = trained_in_slots(task, tmp_path, pack, [exact(4, 20)])
+    assert ends[0] == [1] and sorted(ends[1]) == [0, 2, 3, 4]
+    found = by_trial(reports)
+    assert {r.status for r in reports} == {Status.DONE}
+    assert [found[k].packed for k in range(5)] == [2, 4, 2, 2, 2]
+    for k in (0, 4):
+        whole = alone(small_task(build), tmp_path / "alone", exact(k, 20))
+        assert found[k].curve[-1][1] == pytest.approx(dict(whole.curve[-1][1]), rel=1e-9)
+        assert found[k].passes == whole.passes
