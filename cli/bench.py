@@ -158,8 +158,9 @@ def _choice(found: Packing) -> list[str]:
     if chosen is not found:
         line += f"; no more than {LARGEST}, for they are chosen without each other's results"
     elif more:
-        line += f"; more would gain little ({max(more):.1f} times)"
-    lines = [line, "in a study also no more than half as many as its search has full trainings"]
+        little = f"little ({max(more):.1f} times)" if max(more) > chosen.gain else "nothing"
+        line += f"; more would gain {little}"
+    lines = [line, "in a study no more than its search has full trainings"]
     if found.reason:
         lines.append(found.reason)
     return [*lines, _compiling(found)] if found.compile_seconds else lines

@@ -219,8 +219,9 @@ class _Driver:
         began = any(s.trial not in self.state.joined for s in vacancy.segments)
         searching = self.state.allowance is None and self.budget.searching(self.state)
         crowded = bool(self._ready) or len(self._waiting) >= STRAYS
+        leaving = self.state.slots[vacancy.segments[0].trial].pack in self._leaving
         spent = not searching or not self.budget.room(self.state, [])
-        return crowded or not began or spent or bool(self.stop())
+        return crowded or leaving or not began or spent or bool(self.stop())
 
     def _shrink(self, vacancy: Vacancy) -> None:
         """Ask the last members of a pack to go on in one of their own number: empty slots cost."""

@@ -56,7 +56,7 @@ def test_each_reason_is_told_once_with_all_that_it_holds_for(state: State) -> No
     ("changes", "words"),
     [
         ({"pack": "off"}, "--pack off"),
-        ({"budget": ("3trials",)}, "a search of 3 full trainings is too short"),
+        ({"budget": ("1trials",)}, "a search of 1 full training is too short"),
     ],
 )
 def test_a_study_that_packs_nothing_says_why(

@@ -136,7 +136,7 @@ def trained_in_slots(
     """
     early: list[Report] = []
     ends: list[list[int]] = []
-    asked = 0
+    asked = 0  # times in a row without an answer
 
     def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]] | None:
         nonlocal asked
@@ -149,9 +149,9 @@ def trained_in_slots(
         asked = 0
         return [(place, waiting.pop(0)) for place in free[: len(waiting)]]
 
-    late = run(replace(pack, refill=True), task, more=more)
-    ends.append([r.trial for r in late])
-    return early + late, ends
+    last = run(replace(pack, refill=True), task, more=more)
+    ends.append([r.trial for r in last])
+    return early + last, ends
 
 
 def exact(trial: int, stop: int, *, start: int = 0, steps: int = 20, **point: Value) -> Segment:
