@@ -21,6 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from automl.train.channels import all_there, applied, image_of, narrow_of, row_of, rows_of
+from automl.train.norms_together import BatchNormTogether, GroupNormTogether
+
 _aten: Any = torch.ops.aten
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -31,11 +34,11 @@ def put_side_by_side(layer: nn.Module, *, images: bool = True) -> None:
     Without `images` batch norm alone, which takes any layout.
     """
     if type(layer) in _NORMS and layer.momentum is not None:
-        layer.__class__ = _BatchNorm
+        layer.__class__ = BatchNormTogether
     elif not images:
         return
     elif type(layer) is nn.GroupNorm:
-        layer.__class__ = _GroupNorm
+        layer.__class__ = GroupNormTogether
     elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and layer.padding != "same":
         layer.__class__ = _Convolution
     elif type(layer) is nn.MaxPool2d and not layer.return_indices:
@@ -44,158 +47,14 @@ def put_side_by_side(layer: nn.Module, *, images: bool = True) -> None:
         layer.__class__ = _AvgPool
 
 
-class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm in training, on an input of any number of dimensions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        given = (self.weight, self.bias, self.running_mean, self.running_var)
-        out: Tensor = _applied(_Norm, x, *given, self.momentum, self.eps)[0]
-        return out
-
-
-class _Norm(torch.autograd.Function):
-    """native_batch_norm whose vmap rule puts the members' channels side by side."""
-
-    @staticmethod
-    def forward(
-        x: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: Tensor, momentum: float, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.native_batch_norm(x, w, b, mean, var, True, momentum, eps)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, w, _, _, _, _, eps = inputs
-        _, mean, scale = output
-        ctx.mark_non_differentiable(mean, scale)
-        ctx.save_for_backward(x, w, mean, scale)
-        ctx.eps = eps
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, w, mean, scale = ctx.saved_tensors
-        g = _applied(_NormBackward, gradients[0], x, w, mean, scale, ctx.eps)
-        return (g[0], *(g[1:] if w is not None else (None, None)), None, None, None, None)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, *rest: Any
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        k = info.batch_size
-        wide = _wide(x, in_dims[0], k)
-        rows = [_row(a, d, k) for a, d in zip(rest[:4], in_dims[1:5], strict=True)]
-        out, mean, scale = _applied(_Norm, wide, *rows, *rest[4:])
-        return (_narrow(out, k), mean.view(k, -1), scale.view(k, -1)), (1, 0, 0)
-
-
-class _NormBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        g: Tensor, x: Tensor, w: Tensor, mean: Tensor, scale: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
-            g, x, w, None, None, mean, scale, True, eps, [True, True, True]
-        )
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor, *rest: Any
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        k = info.batch_size
-        rows = [_row(a, d, k) for a, d in zip(rest[:3], in_dims[2:5], strict=True)]
-        gx, gw, gb = _applied(
-            _NormBackward, _wide(g, in_dims[0], k), _wide(x, in_dims[1], k), *rows, rest[3]
-        )
-        return (_narrow(gx, k), gw.view(k, -1), gb.view(k, -1)), (1, 0, 0)
-
-
-class _GroupNorm(nn.GroupNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _applied(_Groups, x, self.weight, self.bias, self.num_groups, self.eps)[0]
-        return out
-
-
-class _Groups(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        x: Tensor, w: Tensor | None, b: Tensor | None, groups: int, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        found = _aten.native_group_norm(x, w, b, *_extent(x), groups, eps)
-        return _all_there(found, x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, w, _, ctx.groups, _ = inputs
-        _, mean, scale = output
-        ctx.mark_non_differentiable(mean, scale)
-        ctx.save_for_backward(x, w, mean, scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        gx, gw, gb = _applied(_GroupsBackward, gradients[0], *ctx.saved_tensors, ctx.groups)
-        affine = ctx.saved_tensors[1] is not None
-        return gx, gw if affine else None, gb if affine else None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        x: Tensor,
-        w: Any,
-        b: Any,
-        groups: int,
-        eps: float,
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        k = info.batch_size
-        rows = _row(w, in_dims[1], k), _row(b, in_dims[2], k)
-        found = _applied(_Groups, _image(x, in_dims[0], k), *rows, groups * k, eps)
-        out, mean, scale = (_narrow(a, k) for a in found)
-        return (out, mean, scale), (1, 1, 1)
-
-
-class _GroupsBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        g: Tensor, x: Tensor, w: Tensor | None, mean: Tensor, scale: Tensor, groups: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        wanted = [True, w is not None, w is not None]
-        found = _aten.native_group_norm_backward(g, x, mean, scale, w, *_extent(x), groups, wanted)
-        return _all_there(found, x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor, w: Any, *rest: Any
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int | None, int | None]]:
-        k = info.batch_size
-        wide = [_image(a, d, k) for a, d in zip((g, x), in_dims, strict=False)]
-        known = [_wide(a, d, k) for a, d in zip(rest[:2], in_dims[3:5], strict=True)]
-        row = _row(w, in_dims[2], k)
-        gx, gw, gb = _applied(_GroupsBackward, *wide, row, *known, rest[2] * k)
-        if row is None:
-            return (_narrow(gx, k), gw, gb), (1, None, None)
-        return (_narrow(gx, k), gw.view(k, -1), gb.view(k, -1)), (1, 0, 0)
-
-
-def _extent(x: Tensor) -> tuple[int, int, int]:
-    """Samples, channels, places."""
-    return len(x), x.shape[1], x[0, 0].numel()
-
-
 class _Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         padding = (0, 0) if self.padding == "valid" else self.padding
-        out: Tensor = _applied(
-            _Conv, x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+        given = [x, self.weight, self.bias]
+        if torch.is_autocast_enabled(x.device.type):  # so that backward gets what forward had
+            half = torch.get_autocast_dtype(x.device.type)
+            given = [a if a is None else a.to(half) for a in given]
+        out: Tensor = applied(_Conv, *given, self.stride, padding, self.dilation, self.groups)
         return out
 
 
@@ -214,7 +73,7 @@ class _Conv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         wanted = (ctx.needs_input_grad[0], True, ctx.biased)
-        found = _applied(_ConvBackward, gradients[0], *ctx.saved_tensors, wanted, *ctx.rest)
+        found = applied(_ConvBackward, gradients[0], *ctx.saved_tensors, wanted, *ctx.rest)
         gx, gw, gb = found
         return gx if wanted[0] else None, gw, gb if ctx.biased else None, None, None, None, None
 
@@ -224,9 +83,9 @@ class _Conv(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         k = info.batch_size
         *others, groups = rest
-        wide, kernels = _image(x, in_dims[0], k), _rows(w, in_dims[1], k)
-        out = _applied(_Conv, wide, kernels, _row(b, in_dims[2], k), *others, groups * k)
-        return _narrow(out, k), 1
+        wide, kernels = image_of(x, in_dims[0], k), rows_of(w, in_dims[1], k)
+        out = applied(_Conv, wide, kernels, row_of(b, in_dims[2], k), *others, groups * k)
+        return narrow_of(out, k), 1
 
 
 class _ConvBackward(torch.autograd.Function):
@@ -238,7 +97,7 @@ class _ConvBackward(torch.autograd.Function):
         found = _aten.convolution_backward(
             g, x, w, [len(w)], stride, padding, dilation, False, [0, 0], groups, list(wanted)
         )
-        return _all_there(found, w)
+        return all_there(found, w)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -250,10 +109,10 @@ class _ConvBackward(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int | None, int, int | None]]:
         k = info.batch_size
         wanted, *others, groups = rest
-        wide, inner = _image(g, in_dims[0], k), _image(x, in_dims[1], k)
-        kernels = _rows(w, in_dims[2], k)
-        gx, gw, gb = _applied(_ConvBackward, wide, inner, kernels, wanted, *others, groups * k)
-        gx, gb = (_narrow(gx, k) if wanted[0] else gx), (gb.view(k, -1) if wanted[2] else gb)
+        wide, inner = image_of(g, in_dims[0], k), image_of(x, in_dims[1], k)
+        kernels = rows_of(w, in_dims[2], k)
+        gx, gw, gb = applied(_ConvBackward, wide, inner, kernels, wanted, *others, groups * k)
+        gx, gb = (narrow_of(gx, k) if wanted[0] else gx), (gb.view(k, -1) if wanted[2] else gb)
         return (gx, gw.unflatten(0, (k, -1)), gb), (
             1 if wanted[0] else None,
             0,
@@ -296,7 +155,7 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, places = ctx.saved_tensors
-        g = _applied(_PoolBackward, gradients[0], x, places, ctx.kind, *ctx.rest)
+        g = applied(_PoolBackward, gradients[0], x, places, ctx.kind, *ctx.rest)
         return g, None, *(None for _ in ctx.rest)
 
     @staticmethod
@@ -304,10 +163,10 @@ class _Pool(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, kind: str, *rest: Any
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int | None]]:
         k = info.batch_size
-        out, places = _applied(_Pool, _image(x, in_dims[0], k), kind, *rest)
+        out, places = applied(_Pool, image_of(x, in_dims[0], k), kind, *rest)
         if kind == "max":
-            return (_narrow(out, k), _narrow(places, k)), (1, 1)
-        return (_narrow(out, k), places), (1, None)
+            return (narrow_of(out, k), narrow_of(places, k)), (1, 1)
+        return (narrow_of(out, k), places), (1, None)
 
 
 class _PoolBackward(torch.autograd.Function):
@@ -330,58 +189,16 @@ class _PoolBackward(torch.autograd.Function):
         *rest: Any,
     ) -> tuple[Tensor, int]:  # fmt: skip
         k = info.batch_size
-        wide = [_image(a, d, k) for a, d in zip((g, x), in_dims, strict=False)]
+        wide = [image_of(a, d, k) for a, d in zip((g, x), in_dims, strict=False)]
         if kind == "max":
-            places = _image(places, in_dims[2], k)
-        return _narrow(_applied(_PoolBackward, *wide, places, kind, *rest), k), 1
-
-
-def _applied(function: Any, *given: Any) -> Any:
-    return function.apply(*given)
+            places = image_of(places, in_dims[2], k)
+        return narrow_of(applied(_PoolBackward, *wide, places, kind, *rest), k), 1
 
 
 def _pooled(*given: Any) -> Tensor:
-    out: Tensor = _applied(*given)[0]
+    out: Tensor = applied(*given)[0]
     return out
 
 
 def _pair(value: Any) -> list[int]:
     return list(value) if isinstance(value, Sequence) else [value, value]
-
-
-def _all_there(found: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """With an empty tensor for what was not asked for."""
-    x, w, b = (like.new_empty(0) if a is None else a for a in found)
-    return x, w, b
-
-
-def _image(x: Tensor, dim: int | None, k: int) -> Tensor:
-    """`_wide` of images, laid out as is best."""
-    wide = _wide(x, dim, k)
-    if wide.device.type != "cpu" or wide.ndim != 4:
-        return wide.contiguous()
-    return wide.contiguous(memory_format=torch.channels_last)
-
-
-def _rows(w: Tensor, dim: int | None, k: int) -> Tensor:
-    """[k*o, ...] of kernels w [o, ...] with members along `dim`."""
-    w = w.expand(k, *w.shape) if dim is None else w.movedim(dim, 0)
-    return w.flatten(0, 1)
-
-
-def _wide(x: Tensor, dim: int | None, k: int) -> Tensor:
-    """[b, k*c, ...] of x [b, c, ...] with members along `dim`."""
-    x = x.unsqueeze(1).expand(-1, k, *x.shape[1:]) if dim is None else x.movedim(dim, 1)
-    return x.flatten(1, 2)
-
-
-def _narrow(x: Tensor, k: int) -> Tensor:
-    out: Tensor = x.unflatten(1, (k, -1))
-    return out
-
-
-def _row(a: Tensor | None, dim: int | None, k: int) -> Tensor | None:
-    """[k*c] of a [k, c]; running statistics as a view, so that they are changed in place."""
-    if a is None:
-        return None
-    return a.expand(k, -1).flatten() if dim is None else a.movedim(dim, 0).flatten()

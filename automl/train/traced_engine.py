@@ -96,12 +96,15 @@ class TracedEngine:
 
 
 class _Trace:
-    """One traced program, and what it is given at random: dropout masks, then other draws."""
+    """One traced program, and what it is given at random: dropout masks, then other draws.
+
+    images: laid out in our own way, as is fastest (`side_by_side.py`).
+    """
 
     def __init__(
         self, packed: Packed, work: Pass, rates: Mapping[str, float], *, images: bool = True
     ) -> None:
-        self._sites, self._size = Sites(), len(packed.modules)
+        self._sites, self._size, self.images = Sites(), len(packed.modules), images
         model = copy.deepcopy(packed.modules[0]).train()
         model = substituted(model, self._sites, rates, images=images)
         with torch.no_grad(), warnings.catch_warnings():
