@@ -28,36 +28,47 @@ from automl.study.state import State
 MakeStudy = Callable[..., State]
 
 
-def test_a_finished_study_leaves_every_file(made_up: MakeStudy, tmp_path: Path) -> None:
-    state = made_up(40)
-    best = tables.winner_recipe(state)
-    run = next(t for t in state.trials.values() if t.recipe == best and t.phase == "verdict")
-    weights = {"model/0.weight": torch.randn(3, 2), "model/0.bias": torch.ones(3).bfloat16(),
-               "train/w": torch.zeros(9)}  # fmt: skip
-    Store(tmp_path / "checkpoints").save(run.number, 540, weights, {})
-    names = {p.name for p in export.write_all(state, tmp_path)}
+WEIGHTS = {"model/0.weight": torch.randn(3, 2), "model/0.bias": torch.ones(3).bfloat16(),
+           "train/w": torch.zeros(9)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(made_up: MakeStudy) -> State:
+    return made_up(40)
+
+
+@pytest.fixture(scope="module")
+def written(study: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study, with all of its files."""
+    folder = tmp_path_factory.mktemp("written")
+    best = tables.winner_recipe(study)
+    run = next(t for t in study.trials.values() if t.recipe == best and t.phase == "verdict")
+    Store(folder / "checkpoints").save(run.number, 540, WEIGHTS, {})
+    names = {p.name for p in export.write_all(study, folder)}
     assert names >= {"best.toml", "best.safetensors", "report.html", "trials.csv", "trials.parquet"}
-    kept = load_file(tmp_path / "best.safetensors")
+    return folder
+
+
+def test_a_finished_study_leaves_every_file(study: State, written: Path) -> None:
+    kept = load_file(written / "best.safetensors")
     assert set(kept) == {"0.weight", "0.bias"}
-    assert torch.equal(kept["0.weight"], weights["model/0.weight"])
+    assert torch.equal(kept["0.weight"], WEIGHTS["model/0.weight"])
     assert kept["0.bias"].dtype == torch.bfloat16
-    assert read_recipe(tmp_path / "best.toml").recipe == best
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
-    mode = stat.S_IMODE(os.stat(tmp_path / "best.toml").st_mode)
+    assert read_recipe(written / "best.toml").recipe == tables.winner_recipe(study)
+    assert not [p for p in written.iterdir() if p.name.startswith(".")]
+    mode = stat.S_IMODE(os.stat(written / "best.toml").st_mode)
     assert mode & 0o044 == 0o044 & ~_umask()
 
 
-def test_csv_and_parquet_hold_every_trial(made_up: MakeStudy, tmp_path: Path) -> None:
-    state = made_up(40)
-    export.write_all(state, tmp_path)
+def test_csv_and_parquet_hold_every_trial(study: State, written: Path) -> None:
     csv, parquet = (
-        pd.read_csv(tmp_path / "trials.csv"),
-        pd.read_parquet(tmp_path / "trials.parquet"),
+        pd.read_csv(written / "trials.csv"),
+        pd.read_parquet(written / "trials.parquet"),
     )
     for frame in (csv, parquet):
-        assert list(frame["trial"]) == list(state.trials)
+        assert list(frame["trial"]) == list(study.trials)
         assert frame["val_accuracy"].max() == pytest.approx(
-            max(t.last("val/accuracy") or 0 for t in state.trials.values())
+            max(t.last("val/accuracy") or 0 for t in study.trials.values())
         )
         assert np.isnan(frame["optimizer.muon.lr"][0])
 
@@ -185,14 +196,13 @@ def test_the_page_needs_nothing_from_outside(made_up: MakeStudy, trials: int) ->
     assert len(text) < 500_000
 
 
-def test_the_page_begins_with_the_verdict(made_up: MakeStudy) -> None:
-    state = made_up(40)
-    text = page.render(state)
+def test_the_page_begins_with_the_verdict(study: State, written: Path) -> None:
+    text = (written / "report.html").read_text()
     assert "<h1>Better than the baseline</h1>" in text
     parts = ("verdict", "changes", "recipe", "search", "matters", "trials", "measured")
     order = [text.index(f'id="{part}"') for part in parts]
     assert order == sorted(order)
-    assert tables.verdict_sentence(state).split(":")[0] in text
+    assert tables.verdict_sentence(study).split(":")[0] in text
 
 
 def test_the_users_words_are_escaped(made_up: MakeStudy) -> None:
