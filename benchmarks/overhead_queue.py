@@ -28,23 +28,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from overhead import TASK
 
 from automl.executors.celery import living
 from automl.executors.valkey import Server
 from automl.study.controller import run
 from automl.study.options import TuneOptions
 from automl.study.preparing import prepare
-
-NAMES = [f"p{i}" for i in range(10)]
-TASK = f"""
-space = {{name: "0.0..1.0" for name in {NAMES}}}
-metric = "score"
-steps = 1
-
-
-def train(trial):
-    trial.report(1, {{"score": trial.recipe["p0"]}})
-"""
 
 
 class Cost(NamedTuple):
