@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,26 @@ SPACE = [
 ]
 SETS = [word for text in SPACE for word in ("--set", text)]
 TINY = ["tune", "digits", *SETS, "--epochs", "2", "--workers", "2", "--seeds", "2"]
-LONGER = ["tune", "digits", *SETS, "--epochs", "30", "--workers", "2", "--seeds", "1"]
+LONGER = ["tune", "digits", *SETS, "--epochs", "15", "--workers", "2", "--seeds", "1"]
 LONGER += ["--budget", "12trials", "--strategy", "random", "--mlflow", "off"]
+# And where nothing of the training matters: one that costs nothing.
+LOOP = """
+import math
+
+steps = 2
+metric = "accuracy"
+space = {"lr": "log 1e-5..1e-1 = 1e-3", "wd": "0.0..1.0 = 0.9"}
+
+
+def train(trial):
+    lr, wd = trial.recipe["lr"], trial.recipe["wd"]
+    value = 0.9 - 0.05 * (math.log10(lr) + 2) ** 2 - 0.2 * (wd - 0.3) ** 2
+    for step in (1, 2):
+        trial.report(step, {"accuracy": value - 0.1 / step})
+"""
+QUICK = ["tune", "loop.py", "--workers", "1", "--seeds", "1", "--mlflow", "off"]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -44,6 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AUTOML_RUNS", raising=False)
     monkeypatch.setenv("CI", "1")
+    (tmp_path / "loop.py").write_text(LOOP)
     return tmp_path
 
 
@@ -59,7 +79,7 @@ def _wait_for(what: str, file: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def test_a_newcomer_tunes_digits_and_looks_around(place: Path) -> None:
+def test_a_newcomer_tunes_digits_and_looks_around(automl: Run, place: Path) -> None:
     done = _run(*TINY, "--budget", "12trials", "--mlflow", "off")
     assert done.stderr == ""
     assert done.returncode in (0, 3), done.stdout
@@ -73,10 +93,10 @@ def test_a_newcomer_tunes_digits_and_looks_around(place: Path) -> None:
         assert (place / "runs/digits" / file).stat().st_size > 0
         assert f"runs/digits/{file}" in verdict or file == "trials.csv"
 
-    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
-    shown = _run("show", "digits").stdout
+    assert re.search(r"^digits +digits +done +12 ", automl("ls").stdout, re.MULTILINE)
+    shown = automl("show", "digits").stdout
     assert verdict.splitlines()[0] in shown
-    best = _run("best", "digits").stdout
+    best = automl("best", "digits").stdout
     assert best == (place / "runs/digits/best.toml").read_text()
 
     # The same command again finds the study done: the verdict at once, nothing trained.
@@ -98,7 +118,7 @@ def _begin(out: Path, *arguments: str, until: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
+def test_a_study_is_stopped_looked_at_and_taken_up_again(automl: Run, place: Path) -> None:
     out = place / "out.txt"
     wide = [w.replace("width=32", "width=16..32") for w in LONGER]
     aims = ["--objective", "val/accuracy", "--objective", "params:min"]
@@ -107,10 +127,10 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     process.send_signal(signal.SIGSTOP)  # on a busy machine it could end while we look
 
     # While it runs: everybody may look, nobody may run it a second time or delete it.
-    assert re.search(r"^digits +digits +running", _run("ls").stdout, re.MULTILINE)
-    assert "running; " in _run("show", "digits").stdout
-    assert _run("best", "digits").returncode == 0
-    refused = _run("rm", "digits", "--yes")
+    assert re.search(r"^digits +digits +running", automl("ls").stdout, re.MULTILINE)
+    assert "running; " in automl("show", "digits").stdout
+    assert automl("best", "digits").returncode == 0
+    refused = automl("rm", "digits", "--yes")
     assert refused.returncode == 2
     assert "is being run by process" in refused.stderr
 
@@ -121,27 +141,27 @@ def test_a_study_is_stopped_looked_at_and_taken_up_again(place: Path) -> None:
     assert "stopping: running trials save themselves" in text
     assert "Best so far:" in text
     assert text.rstrip().endswith("Go on with: automl resume digits")
-    assert re.search(r"^digits +digits +interrupted", _run("ls").stdout, re.MULTILINE)
+    assert re.search(r"^digits +digits +interrupted", automl("ls").stdout, re.MULTILINE)
 
     rest = _run("resume", "digits", "--mlflow", "off")
     assert rest.returncode in (0, 3), rest.stdout + rest.stderr
     assert rest.stdout.startswith("digits: goes on after ")
     assert "Cost: 12 trials" in rest.stdout
-    assert re.search(r"^digits +digits +done +12 ", _run("ls").stdout, re.MULTILINE)
+    assert re.search(r"^digits +digits +done +12 ", automl("ls").stdout, re.MULTILINE)
 
     # Two objectives and two constraints, all the way to the files.
     assert re.search(r"; front of \d+ recipes?; best accuracy \d\d\.\d\d %, params ", rest.stdout)
     assert re.search(r"Beside it: params \S+k", rest.stdout)
     assert re.search(r"(It keeps|the baseline breaks) params<2k", rest.stdout)
-    shown = _run("show", "digits").stdout
+    shown = automl("show", "digits").stdout
     front = re.findall(r"^ *\*(\d+) .*%", shown, re.MULTILINE)
     assert front, shown
-    lines = _run("show", "digits", front[-1]).stdout.splitlines()
+    lines = automl("show", "digits", front[-1]).stdout.splitlines()
     assert "on the front" in lines
     assert (place / "runs/digits/pareto.svg").stat().st_size > 0
-    one = _run("export", "digits", "--format", "toml", "--trial", front[-1])
+    one = automl("export", "digits", "--format", "toml", "--trial", front[-1])
     assert f"trial = {front[-1]}" in one.stdout
-    best = json.loads(_run("best", "digits", "--json").stdout)
+    best = json.loads(automl("best", "digits", "--json").stdout)
     assert best["score"]["cost_params"] < 2000
 
 
@@ -202,7 +222,7 @@ def test_ctrl_c_before_anything_runs_leaves_nothing(place: Path) -> None:
 
 
 def test_json_is_events_and_nothing_else(place: Path) -> None:
-    done = _run(*TINY, "--budget", "3trials", "--json", "--mlflow", "off", "--strategy", "random")
+    done = _run(*QUICK, "--budget", "3trials", "--json", "--strategy", "random")
     assert done.returncode in (0, 3), done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [e["kind"] for e in events]
@@ -224,14 +244,14 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(place: Path) -> None:
     assert [p.name for p in (place / "runs").rglob("*")] == []
 
 
-def test_a_study_of_other_settings_is_not_taken_up(place: Path) -> None:
-    first = _run(*TINY, "--budget", "2trials", "--quiet", "--mlflow", "off")
+def test_a_study_of_other_settings_is_not_taken_up(automl: Run, place: Path) -> None:
+    first = automl(*QUICK, "--budget", "2trials", "--quiet")
     assert first.returncode in (0, 3), first.stderr
     assert "smoke" not in first.stdout  # --quiet: the verdict only
     assert "Cost: 2 trials" in first.stdout
-    other = _run(*TINY, "--budget", "3trials", "--mlflow", "off")
+    other = automl(*QUICK, "--budget", "3trials")
     assert other.returncode == 2
-    assert "a study named 'digits' exists with budget 2trials, not 3trials" in other.stderr
+    assert "a study named 'loop' exists with budget 2trials, not 3trials" in other.stderr
     assert other.stderr.count("\n") == 1
 
 
@@ -243,7 +263,7 @@ def test_the_live_screen_leaves_no_trace(place: Path) -> None:
     environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [AUTOML, *TINY, "--budget", "4trials", "--mlflow", "off"],
+        [AUTOML, *TINY, "--budget", "4trials", "--mlflow", "off", "--pack", "off"],
         stdout=child,
         stderr=child,
         stdin=child,
@@ -281,26 +301,22 @@ def test_packs_are_measured_and_used(place: Path) -> None:
     assert re.search(r"search ended after 12 trials \(packed 12\); best", tuned.stdout)
 
 
-def test_a_loop_of_ones_own_has_no_packs_to_measure(place: Path) -> None:
-    text = 'space = {"lr": "0.1..0.2"}\nmetric = "score"\n\n\ndef train(trial):\n    pass\n'
-    (place / "loop.py").write_text(text)
-    refused = _run("bench", "packs", "loop.py")
+def test_a_loop_of_ones_own_has_no_packs_to_measure(automl: Run, place: Path) -> None:
+    refused = automl("bench", "packs", "loop.py")
     assert refused.returncode == 2
     assert "trains itself: its trials cannot be packed" in refused.stderr
 
 
-def test_a_study_begins_where_an_earlier_one_ended(place: Path) -> None:
-    first = _points(
-        _run(*TINY, "--budget", "6trials", "--mlflow", "off", "--name", "one", "--json")
-    )
-    second = [*TINY, "--budget", "4trials", "--mlflow", "off", "--name", "two"]
-    again = _points(_run(*second, "--warm-start", "one", "--json"))
+def test_a_study_begins_where_an_earlier_one_ended(automl: Run, place: Path) -> None:
+    first = _points(automl(*QUICK, "--budget", "6trials", "--name", "one", "--json"))
+    second = [*QUICK, "--budget", "4trials", "--name", "two"]
+    again = _points(automl(*second, "--warm-start", "one", "--json"))
     assert again[0] == first[0]  # the baseline
     assert again[1] in first[1:]
     shutil.rmtree(place / "runs" / "one")
-    same = _run(*second, "--warm-start", "one")  # ended; it does not need the earlier one
+    same = automl(*second, "--warm-start", "one")  # ended; it does not need the earlier one
     assert same.returncode in (0, 3), same.stderr
-    other = _run(*second)
+    other = automl(*second)
     assert other.returncode == 2
     assert "exists with warm_start one, not nothing" in other.stderr
 
@@ -313,29 +329,12 @@ def _points(done: subprocess.CompletedProcess[str]) -> list[object]:
     return [e["segment"]["recipe"]["point"] for e in asked if e["segment"]["start"] == 0]
 
 
-LOOP = """
-import math
-
-steps = 2
-metric = "accuracy"
-space = {"lr": "log 1e-5..1e-1 = 1e-3", "wd": "0.0..1.0 = 0.9"}
-
-
-def train(trial):
-    lr, wd = trial.recipe["lr"], trial.recipe["wd"]
-    value = 0.9 - 0.05 * (math.log10(lr) + 2) ** 2 - 0.2 * (wd - 0.3) ** 2
-    for step in (1, 2):
-        trial.report(step, {"accuracy": value - 0.1 / step})
-"""
-
-
-def test_a_search_that_can_gain_no_more_ends_and_says_so(place: Path) -> None:
-    (place / "loop.py").write_text(LOOP)
-    tune = ["tune", "loop.py", "--budget", "45trials", "--mlflow", "off", "--workers", "2"]
-    done = _run(*tune, "--seeds", "1")
+def test_a_search_that_can_gain_no_more_ends_and_says_so(automl: Run, place: Path) -> None:
+    tune = [*QUICK, "--budget", "45trials"]
+    done = automl(*tune)
     assert "not expected to find anything better: the rest of the budget is saved" in done.stdout
     found = re.search(r"search ended after (\d+) trials", done.stdout)
     assert found is not None and int(found.group(1)) < 45
-    assert "It ended before its budget did" in _run("explain", "loop").stdout
-    whole = _run(*tune, "--seeds", "1", "--name", "whole", "--spend-all")
+    assert "It ended before its budget did" in automl("explain", "loop").stdout
+    whole = automl(*tune, "--name", "whole", "--spend-all")
     assert "search ended after 45 trials" in whole.stdout
