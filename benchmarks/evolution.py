@@ -3,15 +3,22 @@
     python benchmarks/evolution.py                needs ioh and pycma: pip install -e '.[bench]'
 
 Ours are driven as a study drives them: through points of a Space, one branch, restarts from random
-places; the packages get the same rounded values (six digits), the same start (the middle of the
-box, a step of 0.3 of its width) and the same restarts. Functions come in several instances
-(shifted, turned). Of every target the expected running time is taken,
+places. The package cmaes gets the same rounded values (six digits), the same start (the middle of
+the box, a step of 0.3 of its width), the same seeds and the same places to restart from, so that
+runs are pairs. All that is left to tell `cma_es` from it should be that a study begins with the
+default, which counts in the first generation, and does not try a point twice. `cmaes+default` does
+the first, too, and the last column says what share of evaluations then comes before the first one
+in which a run of ours differs from it.
+
+Run i is on instance i of each function (shifted, turned), with seed i. Of every target the expected
+running time is taken,
 
     ERT = evaluations of all runs until they reached it or ended / runs that reached it
 
 and the ratio of two strategies' ERT over all (function, target) that both reached at least once:
-its geometric mean, with an interval bootstrapped over functions, 95 %. `sep_cma_es` is compared
-with cmaes.SepCMA, the others with cmaes.CMA. Source: Hansen et al. 2021, arXiv:1603.08785 (COCO).
+its geometric mean over functions, with a 95 % interval bootstrapped over runs (pairs of them where
+seeds are shared). `sep_cma_es` is compared with cmaes.SepCMA, the others with cmaes.CMA. Source:
+Hansen et al. 2021, arXiv:1603.08785 (COCO).
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Protocol
 
 import cma
@@ -72,16 +80,21 @@ def ours(name: str, loss: Loss, n: int, seed: int) -> Iterator[float]:
         trial += 1
 
 
-def package(make: Callable[..., Asked], loss: Loss, n: int, seed: int) -> Iterator[float]:
-    rng = np.random.default_rng(seed)
+def package(
+    make: Callable[..., Asked], loss: Loss, n: int, seed: int, *, default: bool
+) -> Iterator[float]:
+    """`default`: the first of all points is the mean itself, told with the first generation."""
+    first = int(np.random.default_rng([seed, 9, 0]).integers(2**31))  # as CmaSampler's first branch
+    rng = np.random.default_rng([first, 7])  # as Generations
     mean = np.full(n, 0.5)
     for run in range(10**6):
         bounds = np.array([[0.0, 1.0]] * n)
-        engine = make(mean=mean, sigma=0.3, bounds=bounds, seed=1000 * seed + run)
+        engine = make(mean=mean, sigma=0.3, bounds=bounds, seed=first + run)
+        ready = [mean] if default and run == 0 else []
         while not engine.should_stop():
             told = []
             for _ in range(engine.population_size):
-                x = engine.ask()
+                x = ready.pop() if ready else engine.ask()
                 told.append((x, loss(x)))
                 yield told[-1][1]
             engine.tell(told)
@@ -104,73 +117,99 @@ def pycma(loss: Loss, n: int, seed: int) -> Iterator[float]:
         mean = rng.random(n)
 
 
-NAMES = ("cmaes", "cmaes-sep", "pycma", "cma_es", "sep_cma_es", "ma_es", "lm_ma_es", "catcma")
-REFERENCE = {"sep_cma_es": "cmaes-sep"}
+NAMES = (
+    "cmaes", "cmaes+default", "pycma", "cma_es", "ma_es", "lm_ma_es", "catcma",
+    "cmaes-sep", "cmaes-sep+default", "sep_cma_es",
+)  # fmt: skip
+REFERENCE = {"sep_cma_es": "cmaes-sep", "cmaes-sep+default": "cmaes-sep"}
+TWIN = {"cma_es": "cmaes+default", "sep_cma_es": "cmaes-sep+default"}
 
 
 def losses(name: str, loss: Loss, n: int, seed: int) -> Iterator[float]:
     if name == "pycma":
         return pycma(loss, n, seed)
     if name.startswith("cmaes"):
-        return package(cmaes.SepCMA if name == "cmaes-sep" else cmaes.CMA, loss, n, seed)
+        make = cmaes.SepCMA if "-sep" in name else cmaes.CMA
+        return package(make, loss, n, seed, default=name.endswith("+default"))
     return ours(name, loss, n, seed)
 
 
-def hits(values: Iterator[float], most: int) -> np.ndarray:
+def trace(values: Iterator[float], most: int) -> np.ndarray:
+    """Losses of a run, up to the one that reached the last target."""
+    found = []
+    for value in islice(values, most):
+        found.append(value)
+        if value <= TARGETS[-1]:
+            break
+    return np.array(found)
+
+
+def hits(values: np.ndarray) -> np.ndarray:
     """Evaluations until each target was reached, inf if it was not, [targets]."""
-    found = np.full(len(TARGETS), np.inf)
-    best = np.inf
-    for used in range(1, most + 1):
-        value = next(values)
-        if value < best:
-            best = value
-            found[(found == np.inf) & (best <= TARGETS)] = used
-            if best <= TARGETS[-1]:
-                break
+    reached = values[:, None] <= TARGETS
+    found: np.ndarray = np.where(reached.any(axis=0), reached.argmax(axis=0) + 1.0, np.inf)
     return found
 
 
 def ert(found: np.ndarray, most: int) -> np.ndarray:
-    """Expected running time [functions, targets] of hits [functions, instances, targets]."""
+    """Expected running time [functions, targets] of hits [functions, runs, targets]."""
     reached = np.isfinite(found).sum(axis=1)
     spent = np.minimum(found, most).sum(axis=1)
     times: np.ndarray = np.where(reached > 0, spent / np.maximum(reached, 1), np.inf)
     return times
 
 
-def ratio(mine: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Geometric mean of the ratio of two ERT [functions, targets], and its interval."""
-    both = np.isfinite(mine) & np.isfinite(theirs)
-    logs = np.log(np.where(both, mine, 1.0) / np.where(both, theirs, 1.0))
+def slower(mine: np.ndarray, theirs: np.ndarray, most: int) -> float:
+    """Geometric mean over functions of the ratio of ERT, of hits [functions, runs, targets]."""
+    a, b = ert(mine, most), ert(theirs, most)
+    both = np.isfinite(a) & np.isfinite(b)
+    logs = np.log(np.where(both, a, 1.0) / np.where(both, b, 1.0))
     some = both.any(axis=1)
-    by_function = logs[some].sum(axis=1) / both[some].sum(axis=1)
+    return float(np.exp((logs[some].sum(axis=1) / both[some].sum(axis=1)).mean()))
+
+
+def ratio(mine: np.ndarray, theirs: np.ndarray, most: int) -> tuple[float, float, float]:
+    """`slower`, and its interval: each function's runs are drawn again, the same of both."""
     rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(by_function), (2000, len(by_function)))
-    low, high = np.quantile(by_function[picks].mean(axis=1), [0.025, 0.975])
-    return float(np.exp(by_function.mean())), float(np.exp(low)), float(np.exp(high))
+    functions, runs, _ = mine.shape
+    row = np.arange(functions)[:, None]
+    picks = rng.integers(0, runs, (1000, functions, runs))
+    drawn = [slower(mine[row, pick], theirs[row, pick], most) for pick in picks]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return slower(mine, theirs, most), float(low), float(high)
 
 
-def compare(names: Sequence[str], n: int, *, instances: int, most: int, functions: int) -> None:
-    print(f"n = {n}: {functions} functions, {instances} instances, {most} evaluations a run")
-    times = {}
+def shared(mine: list[list[np.ndarray]], theirs: list[list[np.ndarray]]) -> float:
+    """Share of evaluations before the first one in which a pair of runs differs."""
+    same = whole = 0
+    for a, b in zip(chain.from_iterable(mine), chain.from_iterable(theirs), strict=True):
+        alike = a[: len(b)] == b[: len(a)]
+        same += len(alike) if alike.all() else int(alike.argmin())
+        whole += len(a)
+    return same / whole
+
+
+def compare(names: Sequence[str], n: int, *, runs: int, most: int, functions: int) -> None:
+    print(f"n = {n}: {functions} functions, {runs} runs of {most} evaluations")
+    traces: dict[str, list[list[np.ndarray]]] = {}
+    found: dict[str, np.ndarray] = {}
     for name in names:
         begun = time.process_time()
-        found = np.array(
-            [
-                [
-                    hits(losses(name, bbob(f, i, n), n, seed=i), most)
-                    for i in range(1, instances + 1)
-                ]
-                for f in range(1, functions + 1)
-            ]
-        )
-        times[name] = ert(found, most)
+        traces[name] = [
+            [trace(losses(name, bbob(f, i, n), n, seed=i), most) for i in range(1, runs + 1)]
+            for f in range(1, functions + 1)
+        ]
+        found[name] = np.array([[hits(t) for t in row] for row in traces[name]])
         seconds = time.process_time() - begun
-        line = f"  {name:11} targets reached {np.isfinite(found).mean():6.1%}  CPU {seconds:5.0f} s"
+        line = f"  {name:17} targets reached {np.isfinite(found[name]).mean():6.1%}"
+        line += f"  CPU {seconds:5.0f} s"
         reference = REFERENCE.get(name, "cmaes")
-        if name != reference and reference in times:
-            mean, low, high = ratio(times[name], times[reference])
+        if name != reference and reference in found:
+            mean, low, high = ratio(found[name], found[reference], most)
             line += f"  ERT / {reference}'s {mean:5.3f} [{low:5.3f}, {high:5.3f}]"
+        twin = TWIN.get(name)
+        if twin in traces:
+            line += f"  the first {shared(traces[name], traces[twin]):.1%} as {twin}"
         print(line, flush=True)
 
 
@@ -190,15 +229,15 @@ def high(n: int, seed: int, most: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", nargs="+", default=NAMES, choices=NAMES)
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 5, 10])
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 5, 10, 20])
     parser.add_argument("--functions", type=int, default=24, help="the first so many")
-    parser.add_argument("--instances", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--budget", type=int, default=300, help="evaluations a dimension")
     parser.add_argument("--high", type=int, nargs="*", default=[1000])
     args = parser.parse_args()
     for n in args.dimensions:
         most = args.budget * n
-        compare(args.names, n, instances=args.instances, most=most, functions=args.functions)
+        compare(args.names, n, runs=args.runs, most=most, functions=args.functions)
     for n in args.high:
         print(f"lm_ma_es, sphere, n = {n}, unbounded, to 1e-10: {high(n, 0, 400000)} evaluations")
 
