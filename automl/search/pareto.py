@@ -19,6 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from automl.search.hypervolume import widest
+
 
 class Loss(float):
     """One number for whoever wants one, which remembers the losses that it was made of.
@@ -106,6 +108,21 @@ def order(losses: Sequence[Sequence[float]], violations: Sequence[float]) -> lis
             room[here] = crowding(rows[here])
         ranked = [keeps[i] for i in np.lexsort((np.arange(len(rows)), -room, front)).tolist()]
     return ranked + sorted(breaks, key=lambda i: (violations[i], i))
+
+
+def elite(losses: Sequence[Sequence[float]], violations: Sequence[float], count: int) -> list[int]:
+    """Indices of the best `count`, in no order: whole fronts as long as they fit, of the next one
+    those that together dominate most; then whoever breaks the constraints least."""
+    keeps = [i for i, v in enumerate(violations) if v <= 0]
+    if len(keeps) <= count:
+        breaks = [i for i, v in enumerate(violations) if not v <= 0]
+        return keeps + sorted(breaks, key=lambda i: (violations[i], i))[: count - len(keeps)]
+    rows = np.array([losses[i] for i in keeps], dtype=float)
+    front = fronts(rows)
+    cut = np.sort(front)[count]
+    whole, parted = np.flatnonzero(front < cut).tolist(), np.flatnonzero(front == cut).tolist()
+    some = [parted[i] for i in widest(rows[parted], count - len(whole))]
+    return [keeps[i] for i in whole + some]
 
 
 def front_of(losses: Sequence[Sequence[float]], violations: Sequence[float]) -> list[int]:

@@ -1,152 +1,134 @@
-"""TPE: model where good and bad points lie, and try what looks good and not bad (Optuna's).
+"""TPE: model where good and bad points lie, and try what looks good and not bad.
+
+    good       the best tenth of the trials (25 at most) that have reported; the others are bad,
+               and so is, until it reports, who runs (constant liar): several workers spread out
+    propose    of 24 draws from the good ones' estimator the largest  log p_good(x) - log p_bad(x)
+    fronts     of several losses: the best twentieth is good, by front, and of the front that fits
+               in part those who together dominate most; who breaks a constraint comes last
 
 The space is a tree, and it is walked as one: dimensions with the same conditions form a group,
-and each group that is open is drawn jointly (multivariate TPE) from the trials that had it.
-Trials that run are taken for bad ones until they report (constant liar), so that several workers
-spread out. Every trial counts with its latest loss: one that waits at a rung is already known.
+and each group that is open is drawn jointly (`parzen.py`) from the trials that had it. Every trial
+counts with its latest loss: one that waits at a rung is already known. The first `startup` trials
+are drawn at random.
 
-TPE compares the best tenth of the trials (25 at most) with the others. Of long histories it is
-shown the best trials and an even selection of the others, which bounds the time of an ask.
-Source: Bergstra et al. 2011, NeurIPS 24; Optuna 5.0.
+Of long histories only the best trials and an even selection of the others are kept, which bounds
+the time of an ask.
+Source: Bergstra et al. 2011, NeurIPS 24; numbers as in Optuna's TPESampler, multivariate. Fronts:
+Ozaki et al. 2020, GECCO.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import FrozenTrial, TrialState
 
 from automl.search.paired import Suggestion
-from automl.space.ranges import Choice, Float, Range, Value
+from automl.search.pareto import elite
+from automl.search.parzen import Axes, Parzen
+from automl.space.ranges import Choice, Value
 from automl.space.tree import Dimension, Point, Space
 
-_KEPT = 120  # finished trials after thinning out; at twice as many they are thinned out again
+_GOOD, _MOST_GOOD = 0.1, 25
+_GOOD_OF_FRONTS = 0.05  # with several losses; see docs/search.md
+_CANDIDATES = 24
+_KEPT = 120  # trials after thinning out; at twice as many they are thinned out again
 _BEST = 30  # of these are the best ones
 _DRAWS = 4  # before a point is taken that was tried already
 
 
 class TpeSampler:
-    """Optuna's TPE on a tree of conditions.
-
-    The first `startup` trials are drawn at random, as Optuna does.
-    """
+    """TPE on a tree of conditions."""
 
     def __init__(self, space: Space, *, seed: int, startup: int = 10) -> None:
-        self._space = space
-        self._seed = seed
-        self._tpe = _TreeTpe(space, seed=seed, startup=startup)
-        self._study = _new_study(self._tpe)
-        self._trials: dict[int, FrozenTrial] = {}  # by our number, in order; Optuna's own objects
-        self._finished = 0
+        self._tree = tuple(_groups(space))
+        self._place = {d.name: i for i, d in enumerate(space)}
+        self._space, self._startup = space, startup
+        self._rng = np.random.default_rng([seed, 1])
+        self._rows: dict[int, np.ndarray] = {}  # places [d], nan where not active
+        self._told: dict[int, tuple[tuple[float, ...], float]] = {}  # losses, violation
+        self._begun = 0
+        self._seen: set[tuple[tuple[str, Value], ...]] = set()
 
     def suggest(self, trial: int) -> Suggestion:
-        return Suggestion(self._ask(trial, None))
+        return self.suggest_like(trial, {})
 
     def suggest_like(self, trial: int, fixed: Point) -> Suggestion:
-        return Suggestion(self._ask(trial, None, fixed))
+        """As `suggest`, with these names fixed."""
+        split = self._split() if self._begun >= self._startup else None
+        for _ in range(_DRAWS):
+            point = self._draw(split, fixed)
+            if tuple(point.items()) not in self._seen:
+                break
+        self.adopt(trial, point)
+        return Suggestion(point)
 
     def adopt(self, trial: int, point: Point) -> None:
-        self._ask(trial, point)
+        self._begun += 1
+        self._seen.add(tuple(point.items()))
+        row = np.full(len(self._space), math.nan)
+        for name, value in point.items():
+            row[self._place[name]] = self._space[name].range.encode(value)
+        self._rows[trial] = row
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
-        frozen = self._trials.get(trial)
-        if frozen is None:  # thinned out
-            return
-        if frozen.state == TrialState.RUNNING:
-            self._finished += 1
-        # In place: a trial that trains on is the same observation with a better value, and
-        # Optuna's own `tell` takes one value a trial.
-        frozen.state = TrialState.COMPLETE
-        frozen.values = [loss]
-        frozen.datetime_complete = frozen.datetime_start  # Optuna wants one; nothing reads it
-        if self._finished >= 2 * _KEPT:
+        self.observe_losses(trial, (loss,), 0.0 if loss < math.inf else math.inf)
+
+    def observe_losses(self, trial: int, losses: Sequence[float], violation: float) -> None:
+        if trial not in self._rows:
+            return  # thinned out
+        self._told[trial] = tuple(losses), violation
+        if len(self._told) >= 2 * _KEPT:
             self._thin_out()
 
-    def _ask(
-        self, number: int, planned: Point | None, fixed: Point | None = None
-    ) -> dict[str, Value]:
-        self._tpe.planned, self._tpe.fixed = planned, fixed or {}
-        trial = self._study.ask()
+    def _best(self, count: int) -> set[int]:
+        """So many of the trials that have reported."""
+        trials = list(self._told)
+        losses, violations = zip(*self._told.values(), strict=True) if trials else ((), ())
+        return {trials[i] for i in elite(losses, violations, count)}
+
+    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of good and of bad trials, as they were begun."""
+        several = any(len(losses) > 1 for losses, _ in self._told.values())
+        share = _GOOD_OF_FRONTS if several else _GOOD
+        good = self._best(min(math.ceil(share * len(self._told)), _MOST_GOOD))
+        rows = np.array(list(self._rows.values()))
+        is_good = np.array([t in good for t in self._rows])
+        return rows[is_good], rows[~is_good]
+
+    def _draw(self, split: tuple[np.ndarray, np.ndarray] | None, fixed: Point) -> dict[str, Value]:
         point: dict[str, Value] = {}
-        for d in self._space:
-            if d.active(point):
-                point[d.name] = _suggest(trial, d)
-        self._trials[number] = self._study.get_trials(deepcopy=False)[trial.number]
-        return point
-
-    def _thin_out(self) -> None:
-        finished = [n for n, t in self._trials.items() if t.state == TrialState.COMPLETE]
-        ranked = sorted(finished, key=lambda n: (self._trials[n].values[0], n))
-        kept = set(ranked[:_BEST])
-        others = [n for n in finished if n not in kept]
-        picks = np.linspace(0, len(others) - 1, _KEPT - _BEST).round().astype(int)
-        kept.update(others[i] for i in picks.tolist())
-        left = {n: t for n, t in self._trials.items() if n in kept or t.state == TrialState.RUNNING}
-        self._study = _new_study(self._tpe)
-        self._study.add_trials(left.values())
-        copies = self._study.get_trials(deepcopy=False)
-        self._trials = dict(zip(left, copies, strict=True))
-        self._finished = sum(t.state == TrialState.COMPLETE for t in copies)
-
-
-class _TreeTpe(optuna.samplers.TPESampler):  # type: ignore[misc]
-    """TPE that draws group after group, down the tree, instead of one flat space."""
-
-    def __init__(self, space: Space, *, seed: int, startup: int) -> None:
-        super().__init__(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
-        self._rng_uniform = np.random.default_rng([seed, 1])
-        self._tree = tuple(_groups(space))
-        self._names = {d.name: _distribution(d.range) for d in space}
-        self._seen: set[tuple[tuple[str, Value], ...]] = set()
-        self.planned: Point | None = None  # the next trial's point, when somebody else chose it
-        self.fixed: Point = {}  # names of it that are not to be drawn
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._names
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        if self.planned is not None:
-            point = dict(self.planned)
-        else:
-            for _ in range(_DRAWS):
-                point = self._draw(study, trial)
-                if tuple(point.items()) not in self._seen:
-                    break
-        self._seen.add(tuple(point.items()))
-        return point
-
-    def _draw(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        point: dict[str, Any] = {}
         for group in self._tree:
             if not group[0].active(point):
                 continue
-            free = {
-                d.name: self._names[d.name]
-                for d in group
-                if d.name not in self.fixed and not self._names[d.name].single()
-            }
-            drawn = super().sample_relative(study, trial, free) if free else {}
-            for d in group:
-                if d.name in self.fixed:
-                    point[d.name] = self.fixed[d.name]
-                elif d.name in drawn:  # to the digits that a space draws with
-                    point[d.name] = d.range.decode(d.range.encode(drawn[d.name]))
-                else:
-                    point[d.name] = d.range.decode(float(self._rng_uniform.random()))
+            free = [d for d in group if d.name not in fixed and not _single(d)]
+            places = self._promising(free, split) if free and split else self._rng.random(len(free))
+            point.update((d.name, fixed.get(d.name, d.range.default)) for d in group)
+            point.update(
+                (d.name, d.range.decode(u)) for d, u in zip(free, places.tolist(), strict=True)
+            )
         return point
+
+    def _promising(
+        self, free: Sequence[Dimension], split: tuple[np.ndarray, np.ndarray]
+    ) -> np.ndarray:
+        """Places [free] of the most promising draw."""
+        axes, columns = Axes([d.range for d in free]), [self._place[d.name] for d in free]
+        rows = [x[:, columns] for x in split]
+        good, bad = (Parzen(axes, x[~np.isnan(x).any(axis=1)]) for x in rows)
+        drawn = good.draw(self._rng, _CANDIDATES)
+        value = good.log_density(drawn) - bad.log_density(drawn)
+        best: np.ndarray = drawn[int(value.argmax())]
+        return best
+
+    def _thin_out(self) -> None:
+        best = self._best(_BEST)
+        others = sorted(self._told.keys() - best)
+        picks = np.linspace(0, len(others) - 1, _KEPT - _BEST).round().astype(int)
+        kept = best | {others[i] for i in picks.tolist()}
+        for gone in self._told.keys() - kept:
+            del self._told[gone], self._rows[gone]
 
 
 def _groups(space: Space) -> Iterator[list[Dimension]]:
@@ -163,29 +145,6 @@ def _groups(space: Space) -> Iterator[list[Dimension]]:
         yield group
 
 
-def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # or it announces the study
-    study = optuna.create_study(direction="minimize", sampler=sampler)
-    optuna.logging.set_verbosity(verbosity)
-    return study
-
-
-def _distribution(range_: Range) -> BaseDistribution:
-    if isinstance(range_, Choice):
-        return CategoricalDistribution(range_.options)
-    if isinstance(range_, Float):
-        return FloatDistribution(range_.low, range_.high, log=range_.log)
-    return IntDistribution(range_.low, range_.high, log=range_.log)
-
-
-def _suggest(trial: optuna.Trial, d: Dimension) -> Value:
+def _single(d: Dimension) -> bool:
     range_ = d.range
-    value: Value
-    if isinstance(range_, Choice):
-        value = trial.suggest_categorical(d.name, range_.options)
-    elif isinstance(range_, Float):
-        value = trial.suggest_float(d.name, range_.low, range_.high, log=range_.log)
-    else:
-        value = trial.suggest_int(d.name, range_.low, range_.high, log=range_.log)
-    return value
+    return len(range_.options) == 1 if isinstance(range_, Choice) else range_.low == range_.high
