@@ -1,14 +1,15 @@
 """Children of two parents on a tree of conditions: crossover, then mutation, down the tree.
 
     both parents have it   a number: with probability 1/2 simulated binary crossover,
-                           c = ((1 + b) x + (1 - b) y) / 2, b from u uniform with index 15;
+                           c = ((1 + b) x + (1 - b) y) / 2, b from u uniform with index 2;
                            a choice: one of the two parents'
     one of them has it     that one's value
     neither                drawn: a choice above it is new
     mutation               each with probability 1 / (open dimensions): a number takes a polynomial
-                           step (index 20), a choice another option
+                           step (index 2), a choice another option
 
-All on each dimension's own scale in [0, 1]. A child equal to a trial that was begun is made again.
+All on each dimension's own scale in [0, 1]. The indices are far below the usual 15 and 20, which
+are for tens of thousands of trials: a search of hundreds cannot go in such small steps. A child equal to a trial that was begun is made again.
 Source: Deb and Agrawal 1995 (SBX); Deb and Goyal 1996 (polynomial mutation).
 """
 
@@ -22,7 +23,7 @@ from automl.search.columns import ordered
 from automl.space.ranges import Choice, Range, Value
 from automl.space.tree import Point, Space
 
-_CROSS, _MUTATE = 15.0, 20.0  # indices: the larger, the nearer to the parents
+_CROSS, _MUTATE = 2.0, 2.0  # indices: the larger, the nearer to the parents
 _DRAWS = 20  # before a point is taken that was tried already
 
 
