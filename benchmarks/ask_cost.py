@@ -1,23 +1,29 @@
-"""What an ask costs after thousands of trials: CPU milliseconds, and memory.
+"""What it costs to ask each sampler, and to tell it, once it knows 500 and 5,000 trials.
 
-    python benchmarks/ask_cost.py --trials 500 5000 --strategies auto gp tpe random
+    python benchmarks/ask_cost.py [--samplers auto tpe cma_es] [--trials 500 5000]
 
-A space of forty dimensions, ten of them under a choice. Trials up to the count are drawn at random
-and adopted; after `WARM` asks, in which models are fitted anew and samplers scatter, `--asks` are
-timed, each with its answer: CPU time of this process, though a crowded machine adds to that, too.
-Memory: by how much the process has grown at its largest.
+Forty parameters: 20 numbers on a log scale, 6 whole numbers, 4 choices, one of which opens five
+more numbers or five others. A sampler is told random points until --own trials before the count,
+then its own; the last --asks of these are measured: CPU ms for a suggestion and its result, mean
+and maximum. Most is done once in a while (a model is fitted anew, a generation turns), so a mean
+wants a hundred asks. NSGA is told two losses. Each count is measured in a process of its own;
+memory is what it holds above what it held before the first trial. Nevergrad's optimizers without a
+name of ours are NGOpt, CMA and TwoPointsDE.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
+import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from automl.search import catalogue
-from automl.search.catalogue import Setting
+from automl.search.catalogue import CATALOGUE, Setting, sampler
+from automl.search.several import ManyLosses
 from automl.space.ranges import Choice, Float, Int
 from automl.space.tree import Point, Space
 
@@ -29,48 +35,64 @@ SPACE = Space(
                        "b": {f"q{i}": Float(0.0, 1.0) for i in range(5)}, "c": {}})}
 )  # fmt: skip
 
-
-WARM = 20
-
-
-def loss(point: Point) -> float:
-    """A bowl in the numbers, with a step for each choice."""
-    places = [SPACE[n].range.encode(v) for n, v in point.items()]
-    return float(np.mean((np.array(places) - 0.3) ** 2))
+SAME = ("asha", "hyperband", "median", "nevergrad", "freeze_thaw")  # samplers of others
+SAMPLERS = [n for n, entry in CATALOGUE.items() if entry.sampler and n not in SAME]
+SAMPLERS += [f"nevergrad:{name}" for name in ("NGOpt", "CMA", "TwoPointsDE")]
+SHARES = (1 / 9, 1 / 3, 1.0)
 
 
-def cost(name: str, trials: int, asks: int) -> tuple[float, float]:
-    """CPU milliseconds an ask, and MiB, once `trials` are known."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-    setting = Setting(SPACE, (10, 90, 3), seed=0, budget=float(trials + asks), portfolio=[])
-    sampler = catalogue.sampler(name, setting)
+def losses(point: Point) -> tuple[float, float]:
+    """Two bowls in the numbers, with a step for each choice."""
+    places = np.array([SPACE[n].range.encode(v) for n, v in point.items()])
+    return float(((places - 0.3) ** 2).mean()), float(((places - 0.6) ** 2).mean())
+
+
+def measure(name: str, trials: int, own: int, asks: int) -> tuple[float, float, float]:
+    """CPU ms of an ask (mean, maximum), and MiB held."""
+    setting = Setting(SPACE, (10, 90, 3), seed=0, budget=float(trials), portfolio=[])
+    search = sampler(name, setting)
     rng = np.random.default_rng(0)
+
+    def tell(trial: int, point: Point) -> None:
+        found = losses(point)
+        if name.startswith("nsga") and isinstance(search, ManyLosses):
+            search.observe_losses(trial, found, 0.0)
+        else:
+            search.observe(trial, found[0], dict.fromkeys(SHARES, found[0]))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+    costs = []
     for trial in range(trials):
-        point = SPACE.sample(rng)
-        sampler.adopt(trial, point)
-        sampler.observe(trial, loss(point), {1.0: loss(point)})
-    begun = 0.0
-    for trial in range(trials, trials + WARM + asks):
-        if trial == trials + WARM:
-            begun = time.process_time()
-        found = sampler.suggest(trial)
-        sampler.observe(trial, loss(found.point), {1.0: loss(found.point)})
-    spent = time.process_time() - begun
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return 1000 * spent / asks, grown / 1024
+        if trial < trials - own:
+            point: Point = SPACE.sample(rng)
+            search.adopt(trial, point)
+            tell(trial, point)
+            continue
+        begun = time.process_time()
+        point = search.suggest(trial).point
+        tell(trial, point)
+        costs.append(1000 * (time.process_time() - begun))
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    last = costs[-asks:]
+    return statistics.fmean(last), max(last), held / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
     parser.add_argument("--trials", type=int, nargs="+", default=[500, 5000])
-    parser.add_argument("--asks", type=int, default=50)
-    parser.add_argument("--strategies", nargs="+", default=["auto", "gp", "tpe", "random"])
+    parser.add_argument("--own", type=int, default=300)
+    parser.add_argument("--asks", type=int, default=100)
     args = parser.parse_args()
-    print(f"{len(SPACE)} dimensions; CPU ms an ask after ... trials")
-    for name in args.strategies:
+    print(f"{len(SPACE)} parameters: CPU ms an ask (largest), MiB held, after ... trials")
+    for name in args.samplers:
+        line = f"{name:24}"
         for trials in args.trials:
-            ms, mib = cost(name, trials, args.asks)
-            print(f"{name:24} {trials:6} {ms:8.1f} ms  +{mib:.0f} MiB", flush=True)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                work = process.submit(measure, name, trials, args.own, args.asks)
+                mean, most, held = work.result()
+            line += f"{trials:7}: {mean:6.2f} ms ({most:7.1f}) {held:4.0f} MiB"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
