@@ -111,6 +111,7 @@ def _copy(prepared: Prepared) -> State:
 
 
 def _interrupted(state: State, command: str, show: Show) -> None:
+    from automl.reports.aim_words import front_words
     from automl.reports.numerals import Scale, counted, duration
     from automl.reports.tables import recipe_title
 
@@ -128,6 +129,8 @@ def _interrupted(state: State, command: str, show: Show) -> None:
             gain = f"{scale.signed(value - first)}{scale.unit}"
             words += f"; {gain} against the baseline, not proven yet"
         lines.append(f"Best so far: {scale.value(value)} ({words})")
+    if state.aims.several and (front := front_words(state)):
+        lines.append(f"{front[0].upper()}{front[1:]}")
     show.end(wrapped([*lines, f"Go on with: {command}"]))
 
 

@@ -2,7 +2,7 @@
 
 Beside the first line, the smoke trial, each phase and the end, a line must be earned: one is
 allowed for every two trials. What was held back is in the next line anyway, since each
-tells the best so far.
+tells the best so far: of several objectives the front.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.records import FAILURES, Report, Status
 from automl.reports import pack_words
-from automl.reports.aim_words import front_words
+from automl.reports.aim_words import front_words, place_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
@@ -126,8 +126,10 @@ class PlainLines:
             self._earned(alone)
         if trial.found is not None:
             self._line(f"{who}: {found_words(state, trial)}")
-        best = state.incumbent()
-        if best is not None and best is not before:
+        best, place = state.incumbent(), place_words(state, trial)
+        if place:
+            self._earned(f"{who}: {place}; {front_words(state)}")
+        elif best is not None and best is not before:
             told = f"{who}: {self._scale.value(best.last(state.metric))}{self._gain(best)}"
             base = state.baseline()
             words = recipe_title(best.recipe, base.recipe if base else None)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from automl.records import FAILURES, Report, Status
 from automl.reports import pack_words
-from automl.reports.aim_words import front_words
+from automl.reports.aim_words import front_words, place_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted
 from automl.reports.tables import recipe_title
@@ -101,7 +101,9 @@ class Screen:
         self._live.pop(number_, None)
         value = self._scale.value(trial.last(state.metric))
         who = f"trial {number_}" + (f" ({trial.label})" if trial.label else "")
-        if state.incumbent() is not before:
+        if place := place_words(state, trial):
+            self._recent.append(f"{who} is on the front: {place}")
+        elif state.incumbent() is not before:
             self._recent.append(f"{who} is the new best: {value}")
         elif _bad(trial.status):
             self._failures[trial.status] += 1

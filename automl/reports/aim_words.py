@@ -70,6 +70,13 @@ def front_words(state: State) -> str:
     return f"front of {counted(len(front), 'recipe')}; best {values_words(best)}"
 
 
+def place_words(state: State, trial: Trial) -> str:
+    """The values of a trial on the front; "" of any other, and where one objective counts."""
+    if not state.aims.several or trial not in state.front():
+        return ""
+    return values_words({o.name: trial.curve[-1][1][o.name] for o in state.aims.objectives})
+
+
 def kept_words(state: State) -> str:
     """How many finished trials keep the constraints; "" without any."""
     aims, ended = state.aims, state.finished()

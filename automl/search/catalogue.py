@@ -70,6 +70,7 @@ class Named:
     whole: Callable[[Setting], Strategy] | None = None
     options: tuple[str, ...] = ()
     population: bool = False  # trials are asked for many at a time, whose values are compared later
+    alone: bool = False  # takes one objective and no constraints
     free: bool = False  # what stands behind the colon is the sampler's own affair
 
     @property
@@ -113,7 +114,7 @@ def strategy(name: str, setting: Setting) -> Strategy:
     """The strategy called `name`."""
     entry, options = look_up(name)
     setting = replace(setting, options=options)
-    if setting.several and (entry.whole is not None or entry.rule is FreezeThaw):
+    if setting.several and entry.alone:
         raise StrategyError(f"{name} takes one objective and no constraints")
     if entry.whole is not None:
         if setting.pool is not None:
@@ -293,11 +294,12 @@ def _population(explorer: str) -> Callable[[Setting], Strategy]:
         from automl.search.fidelity.exploring import Perturbing
         from automl.search.fidelity.pb2 import Bandit
         from automl.search.fidelity.pbt import Population, population_size
+        from automl.search.fidelity.ranked import RankedPopulation
         from automl.search.samplers.quasi_random import QuasiRandomSampler
 
         low, high, _ = setting.fidelity
         kind = Bandit if explorer == "pb2" else Perturbing
-        rule = Population(
+        rule = (RankedPopulation if setting.several else Population)(
             low,
             high,
             size=population_size(setting.budget, setting.workers),
@@ -305,6 +307,16 @@ def _population(explorer: str) -> Callable[[Setting], Strategy]:
             explorer=kind(setting.space, seed=setting.seed),
         )
         sampler = QuasiRandomSampler(setting.space, seed=setting.seed)
+        if setting.several:
+            return Several(
+                setting.space,
+                sampler,
+                rule,
+                steps=high,
+                directions=setting.several,
+                seed=setting.seed,
+                marks=rule.steps,
+            )
         return Paired(
             setting.space,
             sampler,
@@ -442,6 +454,7 @@ CATALOGUE: dict[str, Named] = {
         "Trainings of unequal cost, and curves that tell early where they lead.",
         _any,
         FreezeThaw,
+        alone=True,
         free=True,
     ),
     "pbt": Named(
@@ -455,5 +468,6 @@ CATALOGUE: dict[str, Named] = {
         "As pbt, with a population of four to eight.",
         whole=_population("pb2"),
         population=True,
+        alone=True,
     ),
 }

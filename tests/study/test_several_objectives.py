@@ -180,3 +180,6 @@ def test_page_and_files_show_the_front(unbroken: tuple[Path, State]) -> None:
     assert "on the front" in tables.trial_lines(state, last.number)
     assert any("breaks params<90 (100)" in line for line in tables.trial_lines(state, 0))
     assert aim_words.front_words(state).startswith(f"front of {len(state.front())} recipes; best ")
+    width = last.recipe.point["model.width"]
+    assert aim_words.place_words(state, last).endswith(f" %, params {width}")
+    assert aim_words.place_words(state, state.trials[0]) == ""

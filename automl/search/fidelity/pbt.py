@@ -144,12 +144,16 @@ class Population:
 
     def _ends(self, group: _Group, step: int) -> tuple[set[int], set[int]]:
         """The worst and the best fifth, at least one, of those that have come to the step."""
-        known = sorted(group.losses[step].items(), key=lambda item: (item[1], item[0]))
+        known = group.losses[step]
         if len(known) < 2:
             return set(), set()
-        count = max(1, int(_SHARE * len(known)))
-        best = {trial for trial, loss in known[:count] if loss < math.inf}
-        return {trial for trial, _ in known[-count:]} - best, best
+        ranked, count = self._ranked(known), max(1, int(_SHARE * len(known)))
+        best = {trial for trial in ranked[:count] if known[trial] < math.inf}
+        return set(ranked[-count:]) - best, best
+
+    def _ranked(self, losses: Mapping[int, float]) -> list[int]:
+        """Trials from the best to the worst."""
+        return sorted(losses, key=lambda trial: (losses[trial], trial))
 
     def _fork(self, group: _Group, best: set[int], step: int) -> Fork | None:
         """A changed copy of one of the best that stands there; None: of nobody."""

@@ -3,6 +3,7 @@
     place      by front, then by crowding, after the constraints (`search.pareto.order`)
     asha, hyperband, cautious      the best floor(n / eta) places of a rung
     median                         the better half of the places at a step
+    pbt                            the best fifth of the places is copied, the worst replaced
 
 A place changes with every trial that comes, so it is taken anew whenever a rung is asked, from the
 losses that are known there by then. Rules that have no form of their own here are told one number
@@ -13,7 +14,7 @@ Source: Schmucker et al. 2021, arXiv:2106.12639 (multi-objective ASHA), with NSG
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from automl.search.fidelity.asha import Asha
 from automl.search.fidelity.cautious import Cautious
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
+from automl.search.fidelity.pbt import Population
 from automl.search.paired import Rule
 from automl.search.pareto import Loss, order
 
@@ -84,6 +86,14 @@ class RankedMedian(Median):
     def _good(self, loss: float, seen: list[float]) -> bool:
         better = ordered(seen)[: (len(seen) + 1) // 2]
         return any(seen[i] is loss for i in better)
+
+
+class RankedPopulation(Population):
+    """Population based training by place."""
+
+    def _ranked(self, losses: Mapping[int, float]) -> list[int]:
+        trials = sorted(losses)
+        return [trials[i] for i in ordered([losses[t] for t in trials])]
 
 
 _RANKED: dict[Callable[[int, int, int], Rule], Callable[[int, int, int], Rule]] = {
