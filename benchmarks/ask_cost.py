@@ -6,7 +6,8 @@ Forty parameters: 20 numbers on a log scale, 6 whole numbers, 4 choices, one of 
 more numbers or five others. A sampler is told random points until --own trials before the count,
 then its own; the last --asks of these are measured: CPU ms for a suggestion and its result, mean
 and maximum. Most is done once in a while (a model is fitted anew, a generation turns), so a mean
-wants a hundred asks. NSGA is told two losses. Each count is measured in a process of its own;
+wants a hundred asks. Those that use rungs are told of trials of
+which one in three goes on at each; NSGA is told two losses. Each count is measured in a process of its own;
 memory is what it holds above what it held before the first trial. Nevergrad's optimizers without a
 name of ours are NGOpt, CMA and TwoPointsDE.
 """
@@ -38,7 +39,7 @@ SPACE = Space(
 SAME = ("asha", "hyperband", "median", "nevergrad", "freeze_thaw")  # samplers of others
 SAMPLERS = [n for n, entry in CATALOGUE.items() if entry.sampler and n not in SAME]
 SAMPLERS += [f"nevergrad:{name}" for name in ("NGOpt", "CMA", "TwoPointsDE")]
-SHARES = (1 / 9, 1 / 3, 1.0)
+RUNGS, SHARES = ("auto", "bohb"), (1 / 9, 1 / 3, 1.0)
 
 
 def losses(point: Point) -> tuple[float, float]:
@@ -58,7 +59,9 @@ def measure(name: str, trials: int, own: int, asks: int) -> tuple[float, float, 
         if name.startswith("nsga") and isinstance(search, ManyLosses):
             search.observe_losses(trial, found, 0.0)
         else:
-            search.observe(trial, found[0], dict.fromkeys(SHARES, found[0]))
+            come = 3 - (trial % 3 > 0) - (trial % 9 > 0) if name in RUNGS else 0
+            shares = SHARES[:come] or (1.0,)
+            search.observe(trial, found[0], dict.fromkeys(shares, found[0]))
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
     costs = []

@@ -171,3 +171,31 @@ def test_early_places_that_mislead_raise_the_first_rung() -> None:
         rule.enter(trial, full=True)
         rule.report(trial, {10: parted(trial, trial), 90: parted(-trial, -trial)})
     assert rule.enter(6, full=False) == 30
+
+
+def test_a_population_copies_who_is_on_the_front() -> None:
+    strategy = made("pbt")
+    copied = []
+    told: dict[int, dict[int, Outcome]] = {}
+    while len(told) < 30 and (asked := strategy.ask(1)):
+        (segment,) = asked
+        start = segment.start
+        if segment.parent is not None and segment.parent[0] != segment.trial:
+            rivals = [t for t, known in told.items() if start in known]
+            losses = [(-told[t][start].values[0], told[t][start].values[1]) for t in rivals]
+            kept = [told[t][start].violation == 0 for t in rivals]
+            mine = rivals.index(segment.parent[0])
+            copied.append(kept[mine] and not any(
+                dominates(x, losses[mine]) for x, k in zip(losses, kept, strict=True) if k
+            ))  # fmt: skip
+        told.setdefault(segment.trial, {})[segment.stop] = outcome(segment, segment.stop)
+        strategy.tell(segment, {segment.stop: outcome(segment, segment.stop)})
+    assert len(copied) > 3
+    assert sum(copied) > 0.8 * len(copied)
+    assert isinstance(strategy, Fronted) and strategy.front()
+
+
+def test_what_needs_one_loss_refuses_several() -> None:
+    for name in ("pb2", "freeze_thaw"):
+        with pytest.raises(StrategyError, match=f"^{name} takes one objective and no constraints$"):
+            made(name)
