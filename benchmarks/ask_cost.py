@@ -6,10 +6,10 @@ Forty parameters: 20 numbers on a log scale, 6 whole numbers, 4 choices, one of 
 more numbers or five others. A sampler is told random points until --own trials before the count,
 then its own; the last --asks of these are measured: CPU ms for a suggestion and its result, mean
 and maximum. Most is done once in a while (a model is fitted anew, a generation turns), so a mean
-wants a hundred asks. Those that use rungs are told of trials of
-which one in three goes on at each; NSGA is told two losses. Each count is measured in a process of its own;
-memory is what it holds above what it held before the first trial. Nevergrad's optimizers without a
-name of ours are NGOpt, CMA and TwoPointsDE.
+wants a hundred asks. Those that use rungs are told of trials of which one in three goes on at each;
+NSGA is told two losses. Each count is measured in a process of its own; memory is what it holds
+above what it held before the first trial. Of Nevergrad's others there are NGOpt, CMA and
+TwoPointsDE.
 """
 
 from __future__ import annotations

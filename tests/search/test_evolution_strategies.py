@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import cmaes
 import numpy as np
 import pytest
 
@@ -119,6 +121,28 @@ def test_bipop_gives_small_and_large_populations_about_the_same() -> None:
     assert [e.population_size for e in large] == [4 * 2**i for i in range(len(large))]
     assert len(small) > len(large) > 3
     assert all(4 <= e.population_size <= large[-1].population_size / 2 for e in small)
+
+
+@pytest.mark.parametrize(("kind", "make"), [("cma_es", cmaes.CMA), ("sep_cma_es", cmaes.SepCMA)])
+def test_points_are_those_of_the_package_after_the_default(kind: str, make: Any) -> None:
+    n, seed = 4, 3
+    optimum = np.array([0.3, 0.45, 0.6, 0.7])
+    space = Space({f"x{i}": Float(0.0, 1.0, default=0.5) for i in range(n)})
+    sampler = CmaSampler(space, seed=seed, kind=kind, sigma=0.1)
+    first = int(np.random.default_rng([seed, 9, 0]).integers(2**31))
+    engine = make(mean=np.full(n, 0.5), sigma=0.1, bounds=np.array([[0.0, 1.0]] * n), seed=first)
+    trial = 0
+    for generation in range(40):
+        told = []
+        for member in range(engine.population_size):
+            x = np.full(n, 0.5) if generation == member == 0 else engine.ask()
+            point = [float(str(v)) for v in sampler.suggest(trial).point.values()]
+            assert point == [float(f"{v:.6g}") for v in x]
+            told.append((x, sphere(np.array(point) - optimum)))
+            sampler.observe(trial, told[-1][1])
+            trial += 1
+        engine.tell(told)
+    assert told[-1][1] < 1e-5
 
 
 def test_branches_are_opened_with_the_trials_and_the_good_ones_get_more() -> None:
