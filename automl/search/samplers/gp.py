@@ -65,7 +65,9 @@ class GpSampler:
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
         self._units: dict[int, np.ndarray] = {}
         self._rows: dict[int, np.ndarray] = {}
+        self._running: dict[int, np.ndarray] = {}  # rows of which nothing has been heard
         self._losses: dict[int, dict[float, float]] = {}  # trial -> share -> loss
+        self._heard = 0  # losses in all
         self._standings = Standings()
         self._worthless = 0  # proposals in a row of which next to nothing was expected
         self._theta: np.ndarray | None = None
@@ -98,14 +100,18 @@ class GpSampler:
         self._seen.add(tuple(point.items()))
         self._units[trial] = self._space.encode(point)
         self._rows[trial] = self._columns.of(self._units[trial][None])[0]
+        self._running[trial] = self._rows[trial]
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         seen = {1.0: loss} if loss == math.inf or not curve else curve
         if max(seen) < self._low:
             return
         known = self._losses.setdefault(trial, {})
+        self._running.pop(trial, None)
+        self._heard -= len(known)
         known.update((share, seen[share]) for share in self._rungs if share in seen)
         known[max(seen)] = loss
+        self._heard += len(known)
         self._standings.put(trial, known[max(known)])
 
     def sated(self) -> bool:
@@ -179,13 +185,12 @@ class GpSampler:
         x = np.array([self._rows[t] for t, _, _ in losses])
         s = places(np.array([share for _, share, _ in losses]), self._low)
         y = flattened(np.array([loss for _, _, loss in losses]), s)
-        seen = sum(map(len, self._losses.values()))
+        seen = self._heard
         if self._theta is None or seen >= self._fitted + max(4, self._fitted // 8):
             self._theta, self._fitted = fit(x, s, y, self._theta), seen
         process = condition(self._theta, x, s, y)
-        running = [t for t in self._rows if t not in self._losses]
-        if running:
-            rows = np.array([self._rows[t] for t in running])
+        if self._running:
+            rows = np.array(list(self._running.values()))
             believed, _ = process.predict(rows)
             process = condition(
                 self._theta,
