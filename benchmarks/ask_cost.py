@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from automl.search.catalogue import CATALOGUE, Setting, sampler
-from automl.search.several import ManyLosses
+from automl.search.wrapping import ManyLosses
 from automl.space.ranges import Choice, Float, Int
 from automl.space.tree import Point, Space
 
