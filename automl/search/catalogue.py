@@ -2,8 +2,8 @@
 
 A name may carry options after a colon, several joined with "+": `cma_es:bipop`,
 `quasi_random:halton`; after `nevergrad:` stands the name of one of Nevergrad's optimizers.
-Samplers are imported when a strategy is made: Optuna alone costs half a second, which random
-search and --help need not pay.
+Samplers are imported when a strategy is made: Nevergrad alone costs a second and more, which
+random search and --help need not pay.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ CATALOGUE: dict[str, Named] = {
         _gp,
     ),
     "tpe": Named(
-        "Optuna's TPE, every trial trained to the end",
+        "TPE (ours), every trial trained to the end",
         "A hundred trials and more, many choices and conditions.",
         _tpe,
     ),

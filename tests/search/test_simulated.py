@@ -97,7 +97,7 @@ def test_asha_tries_more_recipes_than_full_training_for_the_same_cost() -> None:
         )
         segments, _ = search(strategy, fulls=30)
         tried[name] = len({s.trial for s in segments})
-    assert tried["asha"] > 2 * tried["random"]
+    assert tried["asha"] >= 2 * tried["random"]
 
 
 def test_more_workers_take_less_virtual_time_for_the_same_cost() -> None:

@@ -4,7 +4,7 @@ Losses of different rungs are not comparable, so each rung has a model of its ow
 first one has seen enough trials; later the model of full trainings takes over. A third of the
 points is drawn at random, so that a misled model cannot lock the search in. A trial that a model
 proposed and that never comes to its rung counts there as a bad one.
-Source: Falkner et al. 2018, arXiv:1807.01774; its kernel densities are Optuna's TPE here.
+Source: Falkner et al. 2018, arXiv:1807.01774; its kernel densities are those of our TPE.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@
                            step (index 2), a choice another option
 
 All on each dimension's own scale in [0, 1]. The indices are far below the usual 15 and 20, which
-are for tens of thousands of trials: a search of hundreds cannot go in such small steps. A child equal to a trial that was begun is made again.
+are for tens of thousands of trials: a search of hundreds cannot go in such small steps. A child
+equal to a trial that was begun is made again.
 Source: Deb and Agrawal 1995 (SBX); Deb and Goyal 1996 (polynomial mutation).
 """
 
