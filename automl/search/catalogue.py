@@ -1,7 +1,7 @@
 """All strategies by name: what each is made of, what it does, and when to use it.
 
 A name may carry options after a colon, several joined with "+": `cma_es:bipop`,
-`quasi_random:halton`; after `nevergrad:` stands the name of one of Nevergrad's optimizers.
+`quasi_random:halton`; after `nevergrad:` and `optuna:` stands the name of one of their optimizers.
 Samplers are imported when a strategy is made: Nevergrad alone costs a second and more, which
 random search and --help need not pay.
 """
@@ -238,6 +238,17 @@ def _cma(kind: str) -> Callable[[Setting], Sampler]:
     return make
 
 
+def _optuna(setting: Setting) -> Sampler:
+    from automl.search.samplers.optuna import OptunaSampler
+
+    return OptunaSampler(
+        setting.space,
+        name="+".join(setting.options) or "TPESampler",
+        seed=setting.seed,
+        losses=len(setting.several) or None,
+    )
+
+
 def _nevergrad(name: str = "") -> Callable[[Setting], Sampler]:
     def make(setting: Setting) -> Sampler:
         from automl.search.samplers.nevergrad import NevergradSampler
@@ -435,6 +446,12 @@ CATALOGUE: dict[str, Named] = {
         "any of Nevergrad's optimizers: nevergrad:NGOpt (the default), :CMA, :TBPSA ...",
         "For one that you know; NGOpt chooses itself by dimensions, budget and workers.",
         _nevergrad(),
+        free=True,
+    ),
+    "optuna": Named(
+        "any of Optuna's samplers: optuna:TPESampler (the default), :GPSampler, :CmaEsSampler ...",
+        "For one that you know, or to see what ours are worth beside it.",
+        _optuna,
         free=True,
     ),
     "bohb": Named(

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
+import optuna
 import pytest
 
 from automl.errors import StrategyError
 from automl.search.catalogue import CATALOGUE, Setting, sampler
-from automl.search.paired import Sampler
-from automl.space.tree import Space
-from automl.testing.samplers import TREE, ManyLossesContract, SamplerContract, drive
+from automl.search.paired import Alike, Sampler
+from automl.search.wrapping import ManyLosses
+from automl.space.tree import Point, Space
+from automl.testing.samplers import (
+    LINE,
+    TREE,
+    ManyLossesContract,
+    SamplerContract,
+    drive,
+    drive_many,
+)
 
 SLOW = ("pso", "nevergrad")  # as `de` but for what Nevergrad draws; see the last test
 NAMES = [
@@ -56,3 +68,58 @@ def test_nevergrad_repeats_itself_whatever_others_draw(name: str) -> None:
 def test_an_optimizer_that_nevergrad_lacks_is_refused_with_the_nearest() -> None:
     with pytest.raises(StrategyError, match="no optimizer 'NGOptt'; nearest: 'NGOpt'"):
         sampler("nevergrad:NGOptt", Setting(TREE))
+
+
+@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler"])
+def test_an_optuna_sampler_takes_the_steps_that_it_takes_in_optuna(name: str) -> None:
+    ours = sampler(f"optuna:{name}", Setting(LINE, seed=4))
+    arguments = {"multivariate": True, "group": True, "constant_liar": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = getattr(optuna.samplers, name)(
+            seed=4, **(arguments if name == "TPESampler" else {})
+        )
+    study = optuna.create_study(sampler=theirs)
+    for number in range(60):
+        x = ours.suggest(number).point["x"]
+        trial = study.ask()
+        assert x == LINE["x"].range.decode(trial.suggest_float("x", 0.0, 1.0))
+        assert isinstance(x, float)
+        ours.observe(number, abs(x - 0.3))
+        study.tell(trial, abs(x - 0.3))
+
+
+@pytest.mark.parametrize("name", ["TPESampler", "NSGAIISampler", "QMCSampler"])
+def test_optuna_takes_several_losses_and_broken_constraints(name: str) -> None:
+    made = sampler(f"optuna:{name}", Setting(TREE, seed=0, several=("minimize", "maximize")))
+    points = drive_many(made, trials=30, broken=0.5)
+    assert len({tuple(p.items()) for p in points}) > 15
+
+
+def test_optuna_hears_of_broken_constraints() -> None:
+    keeping = sampler("optuna:TPESampler", Setting(LINE, seed=0, several=("minimize",)))
+    assert isinstance(keeping, ManyLosses)
+    seen = []
+    for number in range(60):  # the best loss lies at 0, where the constraint is broken
+        x = keeping.suggest(number).point["x"]
+        assert isinstance(x, float)
+        seen.append(x)
+        keeping.observe_losses(number, (x,), max(0.5 - x, 0.0))
+    assert sum(0.4 < x < 0.7 for x in seen[30:]) > 20  # of chance's nine
+
+
+def test_an_optuna_sampler_keeps_what_is_fixed_and_says_what_it_lacks() -> None:
+    made = sampler("optuna:CmaEsSampler", Setting(TREE, seed=0))
+    assert isinstance(made, Alike)
+    for number in range(30):
+        fixed: Point = {"optimizer": "sgd", "batch_size": 128}
+        point = made.suggest_like(number, fixed).point
+        TREE.validate(point)
+        assert {**point, **fixed} == point
+        made.observe(number, math.inf if number % 3 == 0 else float(number))
+    with pytest.raises(StrategyError, match="no sampler 'TPESample'; nearest: 'TPESampler'"):
+        sampler("optuna:TPESample", Setting(TREE))
+    alone = sampler("optuna:CmaEsSampler", Setting(TREE, several=("minimize", "minimize")))
+    with pytest.raises(StrategyError, match="Optuna's CmaEsSampler gave up: "):
+        for number in range(30):
+            alone.suggest(number)
