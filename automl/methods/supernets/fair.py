@@ -6,13 +6,12 @@
 In a softmax a skip's gain is the others' loss, and skips gain early; independent gates take that
 unfair advantage away, and the zero-one loss drives them to a decision. The paper keeps every gate
 above 0.85; an edge of ours holds one operation, the one whose gate is widest (`max_skips` at most).
-The published price is 10, for searches of ten thousand updates; in the two hundred of a small task it
-decides before the weights know anything (digits: cells of .77, and of .90 at 0.1).
+The published price is 10, for searches of ten thousand updates; in the two hundred of a small task
+it decides before the weights know anything (digits: cells of .77, and of .90 at 0.1).
 
 `epochs` are walks through the half of the training set that the weights learn on, `alpha_lr` is
 Adam's rate for the alphas; the weights learn by SGD of momentum 0.9 from 0.1 to 0.001.
-Source: Chu et al. 2020, arXiv:1911.12126; the published price is not checked against its
-program.
+Source: Chu et al. 2020, arXiv:1911.12126; the published price is not checked against its program.
 """
 
 from __future__ import annotations
