@@ -218,7 +218,7 @@ class _Driver:
         """Whether nobody joins a pack any more: none that began it trains, or others wait."""
         began = any(s.trial not in self.state.joined for s in vacancy.segments)
         searching = self.state.allowance is None and self.budget.searching(self.state)
-        crowded = bool(self._ready) or len(self._waiting) >= STRAYS
+        crowded = len(self._ready) + len(self._waiting) >= STRAYS
         leaving = self.state.slots[vacancy.segments[0].trial].pack in self._leaving
         spent = not searching or not self.budget.room(self.state, [])
         return crowded or leaving or not began or spent or bool(self.stop())
@@ -260,7 +260,8 @@ class _Driver:
         slot, gain = state.slots[staying[0].trial], state.gains[staying[0].trial]
         events: list[dict[str, Any]] = []
         ask, joining, free = self._asking(events), dict[int, Segment](), list(vacancy.places)
-        while free and len(self._waiting) < STRAYS and (found := ask(staying[0])) is not None:
+        room = STRAYS - len(self._ready)
+        while free and len(self._waiting) < room and (found := ask(staying[0])) is not None:
             if alike(found) != alike(staying[0]):
                 self._waiting.append(found)
                 continue
@@ -416,6 +417,8 @@ class _Driver:
 
     def _withdraw(self) -> None:
         """Ask for everything back that was handed out."""
+        self._leaving.clear()
+        self._left.clear()  # open, as all others: handed out again with them
         self._ready.clear()
         self._waiting.clear()
         for number in self._out:

@@ -258,8 +258,8 @@ def worth_leaving(staying: Sequence[Segment], slot: Slot, state: State) -> bool:
 
 def size_left(left: Sequence[Segment], state: State) -> int:
     """Slots of the packs in which those that have left one go on: their number, or 1."""
-    for measured, found in state.packings:
-        if left and found.rows and measured.structure == left[0].recipe.structure:
+    for measured, found in reversed(state.packings):
+        if left and found.rows and found.size > 1 and _at_most(left[0].recipe, measured):
             return len(left) if gain_of(found, len(left)) >= WORTH else 1
     return len(left) if len(left) >= SURE else 1
 
