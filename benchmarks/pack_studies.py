@@ -25,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,6 @@ def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) 
     end = tree_seconds()
     steps = state.config.card.steps if state.config else 1
     search = [t for t in state.trials.values() if t.phase == "search"]
-    sizes = Counter(slot.size for slot in state.slots.values())
     return {
         "start": marks["search"],
         "search": marks["verdict"] - marks["search"],
@@ -85,7 +83,7 @@ def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) 
         "fulls": sum(t.passes for t in search) / steps,
         "all_fulls": state.passes() / steps,
         "trials": len(search),
-        "packed": dict(sorted(sizes.items())),
+        "packed": len(state.packed),
     }
 
 
@@ -137,7 +135,7 @@ def main() -> None:
         if task == "table":
             task, args.target = str(table(Path(scratch))), "diagnosis"
         found: list[tuple[float, float]] = []
-        print("seed  pack  start  search verdict  trainings  all  trials  members by pack size")
+        print("seed  pack  start  search verdict  trainings  all  trials  packed")
         for seed in range(args.first, args.first + args.seeds):
             pair = []
             for pack in args.packs if seed % 2 == 0 else args.packs[::-1]:
@@ -146,7 +144,7 @@ def main() -> None:
                 print(
                     f"{seed:4}  {pack:4} {one['start']:6.1f} {one['search']:7.1f} "
                     f"{one['verdict']:7.1f} {one['fulls']:10.1f} {one['all_fulls']:4.0f} "
-                    f"{one['trials']:7} {one['packed']}",
+                    f"{one['trials']:7} {one['packed']:7}",
                     flush=True,
                 )
             by_pack = dict(pair)
