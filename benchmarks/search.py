@@ -143,10 +143,10 @@ def draw(names: Sequence[str], regret: np.ndarray, file: Path) -> None:
             ax.fill_between(spent, band[:, 0], band[:, 1], color=line.get_color(), alpha=0.12, lw=0)
     ax.set_yscale("log")
     ax.set_xlabel("full trainings paid for")
-    ax.set_ylabel("regret (% of the gap between a median random point and the best known)")
+    ax.set_ylabel("regret, % (100: median random point, 0: best known)")
     ax.grid(alpha=0.25, which="both")
     ax.legend(frameon=False)
-    figure.savefig(file)
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
 def main() -> None:
