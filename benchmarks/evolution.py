@@ -231,7 +231,7 @@ def high(n: int, seed: int, most: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", nargs="+", default=NAMES, choices=NAMES)
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 5, 10, 20])
+    parser.add_argument("--dimensions", type=int, nargs="*", default=[2, 5, 10, 20])
     parser.add_argument("--functions", type=int, default=24, help="the first so many")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--budget", type=int, default=300, help="evaluations a dimension")

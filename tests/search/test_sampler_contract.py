@@ -46,7 +46,7 @@ class Evolved(Registered, ManyLossesContract):
 
 for _name in NAMES:
     _title = "Test_" + _name.replace(":", "_")
-    _kind = Evolved if _name.startswith("nsga") else Registered
+    _kind = Evolved if _name in ("tpe", "nsga2", "nsga3") else Registered
     globals()[_title] = type(_title, (_kind,), {"name": _name, "__module__": __name__})
 
 
