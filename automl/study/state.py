@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from automl.aims import BY_DRIVER, COST, Aims, Objective
+from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import (
     FAILURES,
@@ -71,6 +72,17 @@ class StudyConfig(StudyOptions):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyConfig:
+        """What `to_json` gave.
+
+        Raises:
+            StudyError: another version of this library gave it.
+        """
+        odd = sorted(data.keys() - cls.__dataclass_fields__.keys())  # what it lacks has a default
+        if odd:
+            raise StudyError(
+                f"the study was begun by another version of automl, with an option '{odd[0]}' that "
+                "this one lacks; read it with that one, or begin anew under another --name"
+            )
         low, high, eta = data["fidelity"]
         packing, learnt, pool = (data.get(n) for n in ("packing", "portfolio", "pool"))
         return cls(

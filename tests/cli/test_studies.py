@@ -15,7 +15,7 @@ from automl.study.journal import Journal
 from automl.study.state import replay
 from automl.study.verdict import judge
 
-from .made_up_study import events
+from .made_up_study import config, events
 
 Main = Callable[[list[str]], int]
 Out = pytest.CaptureFixture[str]
@@ -92,6 +92,16 @@ def test_ls_goes_on_after_a_broken_journal(main: Main, runs: Path, capsys: Out) 
     rows = capsys.readouterr().out.splitlines()
     assert any(row.startswith("broken  ") and "unreadable: " in row for row in rows)
     assert len(rows) == 4
+
+
+def test_a_study_of_another_version_is_told_as_such(main: Main, runs: Path, capsys: Out) -> None:
+    begun = {"kind": "study", "config": {**config().to_json(), "warp": 9}, "at": 1.0}
+    _write("foreign", [begun]).close()
+    assert main(["show", "foreign"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("the study was begun by another version of automl, with an option 'wa")
+    assert main(["ls"]) == 0
+    assert any(row.startswith("foreign  ") for row in capsys.readouterr().out.splitlines())
 
 
 def test_looking_never_blocks_the_driver(main: Main, running: Journal, capsys: Out) -> None:
