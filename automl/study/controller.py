@@ -90,7 +90,8 @@ class _Driver:
         )
         self.strategy = strategy_of(self.config, self.budget)
         fulls = self.budget.search_fulls(self.config)
-        refilling = isinstance(self.executor, Refilling)
+        # Who stands where in a refilled pack is lost with its worker: `--pack K` repeats itself.
+        refilling = self.config.pack == "auto" and isinstance(self.executor, Refilling)
         self.packer = Packer(self.config.pack, largest_pack(self.config, fulls), mixed=refilling)
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
         self._waiting: list[Segment] = []  # asked for beside a pack that could not take them
@@ -107,7 +108,7 @@ class _Driver:
             retell(self.strategy, self.journal.events())
             self._record([{"kind": "resume"}])
             self.keeper.begin(self.state)
-            self._hand_out_again(self.state.open.values())
+            self._take_up()
         try:
             finished = self._phase("search") and self._phase("verdict")
         except StudyError as error:
@@ -264,6 +265,7 @@ class _Driver:
         while free and len(self._waiting) < room and (found := ask(staying[0])) is not None:
             if alike(found) != alike(staying[0]):
                 self._waiting.append(found)
+                events[-1]["waits"] = True
                 continue
             place = free.pop(0)
             joining[place] = found
@@ -312,9 +314,12 @@ class _Driver:
                 event["slot"] = slot.to_json()
                 event["gain"] = gains[slot.pack]
         new = {event["segment"]["trial"] for event in events}
+        alone = {
+            s.trial: Slot(g.name, 0, 1) for g in groups for s in g.segments if s.trial not in slots
+        }
         late: list[dict[str, Any]] = [
             {"kind": "slot", "trial": n, "slot": slot.to_json(), "gain": gains[slot.pack]}
-            for n, slot in slots.items()
+            for n, slot in {**slots, **alone}.items()
             if n not in new
         ]
         self._record([*events, *late])
@@ -326,6 +331,14 @@ class _Driver:
         """Submit segments that are in the journal: nobody trains them any more."""
         self._ready += [self._pack(p) for p in by_slot(segments, self.state.slots)]
         self._submit()
+
+    def _take_up(self) -> None:
+        """Submit again what nobody trains; who waited for company goes on waiting."""
+        state = self.state
+        self._waiting = [s for n, s in state.open.items() if n in state.waiting]
+        self._hand_out_again(
+            s for n, s in state.open.items() if n not in state.waiting and n not in self._out
+        )
 
     def _pack(self, segments: Sequence[Segment], probe: int = 0) -> Pack:
         test = self.state.trials[segments[0].trial].phase not in ("search", architecture.PHASE)
@@ -404,7 +417,7 @@ class _Driver:
             self._refill(none=True)
         if not self.stop():
             self._record([{"kind": "resume"}])
-            self._hand_out_again(s for n, s in self.state.open.items() if n not in self._out)
+            self._take_up()
 
     def _interrupt(self) -> None:
         """Let running segments save themselves, then leave; a second stop leaves at once."""

@@ -12,9 +12,11 @@ trains such a pack, whether it is faster, and trains its members alone where it 
 here is a function of the State and of what the strategy asks, and who is packed with whom is
 journaled before it trains: a resumed study repeats it.
 
-Where the executor can, trials at different steps share a pack, and a slot that becomes free is
-given to the next trial of the structure, as long as one of those that began the pack trains: then
-the strategy is free again to choose another structure.
+Under auto, where the executor can, trials at different steps share a pack, and a slot that becomes
+free is given to the next trial of the structure, as long as one of those that began the pack
+trains: then the strategy is free again to choose another structure. A worker that is killed loses
+who stood where, so who ends first may change; packs of `--pack K` begin and stop together, and
+repeat themselves whatever is killed.
 """
 
 from __future__ import annotations

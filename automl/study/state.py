@@ -1,8 +1,8 @@
 """The state of a study: the replay of its journal, and nothing else.
 
     study     everything fixed at the start (StudyConfig)
-    ask       a segment handed out           {"segment", "phase", "label", "slot", "joined"}
-    slot      one handed out that waited, now beside others   {"trial", "slot"}
+    ask       a segment handed out    {"segment", "phase", "label", "slot", "joined", "waits"}
+    slot      one that waited or trained, handed out in a pack of another size  {"trial", "slot"}
     report    what it brought back           {"report"}
     judge     the search is over             {"allowance": full trainings for the verdict, "early"}
     verdict   the judgement, once            {"verdict"}
@@ -143,6 +143,7 @@ class State:
     open: dict[int, Segment] = field(default_factory=dict)  # handed out, no report yet
     slots: dict[int, Slot] = field(default_factory=dict)  # of open segments that are packed
     packings: list[tuple[Recipe, Packing]] = field(default_factory=list)  # what workers measured
+    waiting: set[int] = field(default_factory=set)  # open, and not handed out: for company
     joined: set[int] = field(default_factory=set)  # open, and took a slot that was another's
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
     gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
@@ -179,9 +180,12 @@ class State:
             if event.get("slot"):
                 self.slots[event["segment"]["trial"]] = Slot.from_json(event["slot"])
                 self.gains[event["segment"]["trial"]] = event["gain"]
+            if event.get("waits"):
+                self.waiting.add(event["segment"]["trial"])
             if event.get("joined"):
                 self.joined.add(event["segment"]["trial"])
         elif kind == "slot":
+            self.waiting.discard(event["trial"])
             self.slots[event["trial"]] = Slot.from_json(event["slot"])
             self.gains[event["trial"]] = event["gain"]
         elif kind == "report":
