@@ -90,8 +90,8 @@ class _Driver:
         )
         self.strategy = strategy_of(self.config, self.budget)
         fulls = self.budget.search_fulls(self.config)
-        # Who stands where in a refilled pack is lost with its worker: `--pack K` repeats itself.
-        refilling = self.config.pack == "auto" and isinstance(self.executor, Refilling)
+        # Who stands where in a refilled pack is lost with its worker; so `--pack K` refills none.
+        refilling = self.config.refill and isinstance(self.executor, Refilling)
         self.packer = Packer(self.config.pack, largest_pack(self.config, fulls), mixed=refilling)
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
         self._waiting: list[Segment] = []  # asked for beside a pack that could not take them

@@ -286,7 +286,8 @@ def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> St
         "queue": options.queue if options.broker else "",
     }
     low, high, eta = default_fidelity(card.steps, card.eval_steps)
-    return StudyConfig(**told, card=card, fidelity=(low, high, eta))
+    refill = options.pack == "auto"
+    return StudyConfig(**told, card=card, fidelity=(low, high, eta), refill=refill)
 
 
 def _learnt(options: TuneOptions, card: TaskCard) -> tuple[Point, ...]:

@@ -57,6 +57,7 @@ class StudyConfig(StudyOptions):
     card: TaskCard
     fidelity: tuple[int, int, int]  # min_steps, max_steps, eta
     full_seconds: float = 0.0  # one full training, estimated by the smoke trial
+    refill: bool = False  # whether slots of packs that become free are given to further trials
     packing: Packing | None = None  # what the smoke trial measured of the baseline's packs
     place: str = ""  # folder or URL of checkpoints and code; "": the study's folder
     portfolio: tuple[Mapping[str, Value], ...] | None = None  # learnt from studies; None: shipped

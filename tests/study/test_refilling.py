@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from automl.executors.executor import Refilling
-from automl.records import Pack, Packing, Progress, Report, Segment, Slot, Vacancy
+from automl.records import Pack, Progress, Report, Segment, Slot, Vacancy
 from automl.space.ranges import Choice, Float
 from automl.space.tree import Space
 from automl.study.controller import run
@@ -110,8 +110,8 @@ def study(folder: Path, stop: Callable[[State], bool] = lambda state: False) -> 
     task = replace(task, card=replace(task.card, space=SPACE.to_json()))
     config = StudyConfig(
         name="t", task="t", card=task.card, strategy="asha", fidelity=(5, 20, 2),
-        budget=("12trials",), seed=3, seeds=1, workers=1, pack="auto", spend_all=True,
-        packing=Packing(4, 2.0),
+        budget=("12trials",), seed=3, seeds=1, workers=1, pack="4", refill=True,
+        spend_all=True,
     )  # fmt: skip
     journal = Journal(folder / "journal.db", "t", write=True)
     state = replay(event for _, event in journal.events())

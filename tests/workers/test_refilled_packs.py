@@ -15,7 +15,7 @@ import redis
 from automl.executors.celery import Queue
 from automl.executors.executor import Refilling
 from automl.executors.valkey import Server
-from automl.records import FAILURES, Pack, Packing, Segment, Status, TaskCard, TaskSpec
+from automl.records import FAILURES, Pack, Segment, Status, TaskCard, TaskSpec
 from automl.study.controller import run
 from automl.study.journal import Journal
 from automl.study.live import Live
@@ -88,7 +88,7 @@ class Stage:
         config = StudyConfig(
             self.spec.source, device="cpu", name="t", card=self.card, strategy="asha",
             fidelity=(steps // 4, steps, 2), budget=("14trials",), seed=3, seeds=1, workers=1,
-            pack="auto", packing=Packing(4, 2.0), spend_all=True, queue=QUEUE,
+            pack="4", refill=True, spend_all=True, queue=QUEUE,
         )  # fmt: skip
         journal = Journal(self.folder / "journal.db", "t", write=True)
         state = replay(event for _, event in journal.events())
