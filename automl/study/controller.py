@@ -10,6 +10,7 @@ anew and asked and told again, in the recorded order, and open segments are hand
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from automl.study.packing import (
     by_slot,
     declined,
     engine_of,
+    followers,
     largest_pack,
     size_left,
     slots_left,
@@ -93,6 +95,7 @@ class _Driver:
         # Who stands where in a refilled pack is lost with its worker; so `--pack K` refills none.
         refilling = self.config.refill and isinstance(self.executor, Refilling)
         self.packer = Packer(self.config.pack, largest_pack(self.config, fulls), mixed=refilling)
+        self._followers = followers(self.config, fulls)
         self._ready: list[Pack] = []  # journaled, and waiting for a free worker
         self._waiting: list[Segment] = []  # asked for beside a pack that could not take them
         self._leaving: dict[str, set[int]] = {}  # by pack: trials asked to go on in a smaller one
@@ -191,8 +194,8 @@ class _Driver:
             if beside is not None:
                 begun += self.strategy.queued  # which take no slot of such a pack
             new = self.budget.new_trials(self.state, begun)
-            if beside is not None and beside.start and not self.packer.mixed:
-                new = False  # a new trial could not walk with it
+            if beside is not None and not self._may_follow(beside, asked, events):
+                new = False
             like = beside if new else None
             found = next_segment(self.strategy, new, like.recipe if like else None)
             if found is None:
@@ -203,6 +206,20 @@ class _Driver:
             return found
 
         return ask
+
+    def _may_follow(
+        self, leader: Segment, asked: Sequence[Segment], events: Sequence[dict[str, Any]]
+    ) -> bool:
+        """Whether a new trial may be asked to train beside the leader, sharing its structure."""
+        if math.isinf(self._followers):
+            return self.packer.mixed or not leader.start  # it could not walk with it
+        structure = alike(leader)
+        chosen, led = self.state.chosen[structure], self.state.led[structure]
+        for segment, event in zip(asked, events, strict=True):
+            if segment.start == 0 and alike(segment) == structure:
+                chosen += "like" not in event
+                led += "like" in event and not event["label"]
+        return not leader.start and led < self._followers * chosen
 
     def _refill(self, *, none: bool = False) -> None:
         """Say who takes the slots that have become free in packs that train on."""

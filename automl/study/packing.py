@@ -17,6 +17,10 @@ free is given to the next trial of the structure, as long as one of those that b
 trains: then the strategy is free again to choose another structure. A worker that is killed loses
 who stood where, so who ends first may change; packs of `--pack K` begin and stop together, and
 repeat themselves whatever is killed.
+
+Filling packs must not narrow the search. So under auto each time that the strategy chooses a
+structure freely, a few new trials may be asked to share it, a quarter of the search's full
+trainings; and whoever goes on from a rung is joined by his like, and by nobody new.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
 _SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
+_FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
 SURE = 4  # members that are packed again where no gain of fewer was measured
 STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
@@ -66,6 +71,15 @@ def largest_pack(config: StudyConfig, search_fulls: float) -> int:
     if config.pack != "auto":
         return int(config.pack)
     return max(1, min(LARGEST, int(search_fulls)))
+
+
+def followers(config: StudyConfig, search_fulls: float) -> float:
+    """New trials that may be asked to share a structure, for each time that it was chosen."""
+    if config.pack != "auto":
+        return math.inf
+    space, draws = Space.from_json(config.card.space), np.random.default_rng(config.seed)
+    drawn = {Recipe(space.sample(draws), steps=1).structure for _ in range(_DRAWN)}
+    return math.inf if len(drawn) == 1 else max(int(search_fulls * _FOLLOWING), 1)
 
 
 @dataclass(frozen=True)

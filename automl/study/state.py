@@ -17,7 +17,8 @@ what an event means; the controller, the screen, the report and MLflow all read 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,6 +148,8 @@ class State:
     waiting: set[int] = field(default_factory=set)  # open, and not handed out: for company
     joined: set[int] = field(default_factory=set)  # open, and took a slot that was another's
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
+    chosen: Counter[Hashable] = field(default_factory=Counter)  # structures of new trials: free
+    led: Counter[Hashable] = field(default_factory=Counter)  # and of those asked to share them
     gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
     ended_early: str = ""  # why the search ended before its budget did
     allowance: float | None = None  # full trainings for the verdict; None: still searching
@@ -177,6 +180,7 @@ class State:
             self.wall_seconds += at - self.updated
         self.updated = at
         if kind == "ask":
+            self._choose(event)
             self._asked(Segment.from_json(event["segment"]), event["phase"], event["label"], at)
             if event.get("slot"):
                 self.slots[event["segment"]["trial"]] = Slot.from_json(event["slot"])
@@ -204,6 +208,17 @@ class State:
         elif kind == "resume":
             self.ended = self.message = ""
             self.paused = False
+
+    def _choose(self, event: Event) -> None:
+        segment = Segment.from_json(event["segment"])
+        if event["phase"] != "search" or segment.start > 0:
+            return
+        structure, label = segment.recipe.structure, event["label"]
+        like = event.get("like")
+        if like is None or self.trials[like].recipe.structure != structure:
+            self.chosen[structure] += 1
+        elif not label:  # such as a portfolio's, which comes as it is
+            self.led[structure] += 1
 
     def _asked(self, segment: Segment, phase: str, label: str, at: float) -> None:
         trial = self.trials.get(segment.trial)
