@@ -98,7 +98,7 @@ def score(task: ModelTask, net: nn.Module, split: str) -> float:
     net.eval()
     part = getattr(task, split)
     outputs: list[Tensor] = [net(x) for x in part.x.split(1000)]
-    return task.evaluate(torch.cat(outputs), part.y)[task.card.metric]
+    return float(task.evaluate(torch.cat(outputs), part.y)[task.card.metric])
 
 
 def main() -> None:

@@ -442,7 +442,7 @@ def main() -> None:
     for name, words in (("valid", "validation"), ("test", "test")):
         if name in splits:
             outputs, targets = trainer.predict(splits[name])
-            value = {part.metric}
+            value = float({part.metric})
             print(f"{{words}} {scale.words} {figure}")
 
 

@@ -21,13 +21,12 @@ from automl.space.tree import Space
 from automl.tasks.aiming import aims_of, further_metrics
 from automl.tasks.metrics import Metric, metric_for
 from automl.tasks.searching import supernet_plan, with_cells
-from automl.tasks.task import ModelTask, Split
+from automl.tasks.task import Evaluate, ModelTask, Split
 from automl.tasks.teacher import read_teacher, without_teacher
 
 SPLIT_SEED = 0  # the same split in every study, so that studies compare
 _SHARES = (0.6, 0.2, 0.2)  # train, valid, test
 _EVALUATIONS = 12  # a full training: enough for a curve and for rungs
-Evaluate = Callable[[Tensor, Tensor], dict[str, float]]  # of outputs and targets, a whole split
 
 
 @dataclass(frozen=True)

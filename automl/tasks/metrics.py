@@ -1,7 +1,9 @@
 """Metrics by name: what they measure, which way is better, and which targets they fit.
 
 outputs [n, classes] logits, [n, t, vocabulary] logits, or [n, outputs] values; targets [n],
-[n, t] or [n, outputs]. Evaluated once on a whole split, in float64 where it matters.
+[n, t] or [n, outputs]. Evaluated once on a whole split, in float64 where it matters. A value is a
+0-dim tensor where the outputs are: a device is not waited for until somebody reads it, and whoever
+evaluates many networks reads all of theirs at once.
 """
 
 from __future__ import annotations
@@ -20,84 +22,89 @@ from automl.registry import nearest
 
 @dataclass(frozen=True)
 class Metric:
-    """A named metric; `value(outputs, targets) -> float`."""
+    """A named metric; `value(outputs, targets)` is a 0-dim tensor, or a number of the user's."""
 
     name: str
     direction: str  # "maximize" | "minimize"
     targets: tuple[str, ...]  # "classes", "values", "tokens"
-    value: Callable[[Tensor, Tensor], float]
+    value: Callable[[Tensor, Tensor], Tensor | float]
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Share of samples whose largest logit is their class."""
-    return float((outputs.argmax(-1) == targets).double().mean())
+    return (outputs.argmax(-1) == targets).double().mean()
 
 
-def balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
+def balanced_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean over the classes present of the share of each that is recognized."""
-    right = outputs.argmax(-1) == targets
-    return float(
-        torch.stack([right[targets == c].double().mean() for c in targets.unique()]).mean()
-    )
+    classes = torch.arange(outputs.shape[-1], device=outputs.device)[:, None]
+    own = targets == classes
+    hits = (own & (outputs.argmax(-1) == targets)).double().sum(1)
+    return (hits / own.sum(1)).nanmean()  # 0 / 0 where a class is absent
 
 
-def f1(outputs: Tensor, targets: Tensor) -> float:
-    """Macro F1: the mean over classes of 2*hits / (2*hits + false alarms + misses)."""
-    guesses, scores = outputs.argmax(-1), []
-    for c in torch.cat([targets, guesses]).unique():
-        hits = ((guesses == c) & (targets == c)).sum()
-        wrong = ((guesses == c) ^ (targets == c)).sum()
-        scores.append((2 * hits / (2 * hits + wrong)).double())
-    return float(torch.stack(scores).mean())
+def f1(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Macro F1: the mean over classes of 2*hits / (2*hits + false alarms + misses).
+
+    Of classes that occur, as targets or as guesses.
+    """
+    classes = torch.arange(outputs.shape[-1], device=outputs.device)[:, None]
+    own, guessed = targets == classes, outputs.argmax(-1) == classes
+    hits, wrong = (own & guessed).double().sum(1), (own ^ guessed).sum(1)
+    return (2 * hits / (2 * hits + wrong)).nanmean()
 
 
-def auc(outputs: Tensor, targets: Tensor) -> float:
+def auc(outputs: Tensor, targets: Tensor) -> Tensor:
     """Area under the ROC curve; with several classes, the mean of one against the rest.
 
     Of classes that the split holds; by ranks, ties counted half.
     """
     p, areas = torch.softmax(outputs.double(), -1), []
     for c in range(1, 2) if p.shape[-1] == 2 else range(p.shape[-1]):
-        hit = targets == c
-        _, place, count = p[:, c].unique(return_inverse=True, return_counts=True)
-        ranks = (count.cumsum(0) - (count - 1) / 2)[place]  # tied scores share their mean rank
-        n, m = int(hit.sum()), int((~hit).sum())
-        if n and m:
-            areas.append((float(ranks[hit].sum()) - n * (n + 1) / 2) / (n * m))
-    return sum(areas) / len(areas) if areas else math.nan
+        scores, hit = p[:, c].contiguous(), targets == c
+        order = scores.sort().values
+        # Tied scores share their mean rank: between the first of them and the last.
+        first, last = (
+            torch.searchsorted(order, scores),
+            torch.searchsorted(order, scores, right=True),
+        )
+        ranks = (first + last + 1).double() / 2
+        n, m = hit.sum(), (~hit).sum()
+        areas.append(((ranks * hit).sum() - n * (n + 1) / 2) / (n * m))  # 0 / 0 of an absent class
+    return torch.stack(areas).nanmean()
 
 
-def log_loss(outputs: Tensor, targets: Tensor) -> float:
+def log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats, without label smoothing."""
-    return float(F.cross_entropy(outputs.flatten(0, -2).double(), targets.flatten()))
+    return F.cross_entropy(outputs.flatten(0, -2).double(), targets.flatten())
 
 
-def bits_per_char(outputs: Tensor, targets: Tensor) -> float:
+def bits_per_char(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of the next character in bits."""
     return log_loss(outputs, targets) / math.log(2)
 
 
-def rmse(outputs: Tensor, targets: Tensor) -> float:
+def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Root of the mean squared error, in the target's unit."""
-    return math.sqrt(float((outputs.double() - targets.double()).square().mean()))
+    return (outputs.double() - targets.double()).square().mean().sqrt()
 
 
-def mae(outputs: Tensor, targets: Tensor) -> float:
+def mae(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean absolute error, in the target's unit."""
-    return float((outputs.double() - targets.double()).abs().mean())
+    return (outputs.double() - targets.double()).abs().mean()
 
 
-def r2(outputs: Tensor, targets: Tensor) -> float:
+def r2(outputs: Tensor, targets: Tensor) -> Tensor:
     """Share of the target's variance that is explained; 1 is perfect, 0 the mean."""
     rest = (outputs.double() - targets.double()).square().sum()
     whole = (targets.double() - targets.double().mean(0)).square().sum()
-    return float(1 - rest / whole)
+    return 1 - rest / whole
 
 
-def loss(outputs: Tensor, targets: Tensor) -> float:
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of classes or tokens, squared error of values; without regularization."""
     if targets.is_floating_point():
-        return float((outputs.double() - targets.double()).square().mean())
+        return (outputs.double() - targets.double()).square().mean()
     return log_loss(outputs, targets)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from automl.errors import TaskError
 from automl.methods.stages import Shape
@@ -24,7 +23,7 @@ from automl.records import TaskSpec
 from automl.registry import nearest
 from automl.tasks.fitting import Found, model_task, split_indices
 from automl.tasks.metrics import METRICS, Metric
-from automl.tasks.task import ModelTask, Split
+from automl.tasks.task import Evaluate, ModelTask, Split
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 _LEAST_ROWS = 20
@@ -95,12 +94,10 @@ def _rarest(table: Table) -> list[str]:
     ]
 
 
-def _in_units(
-    mean: float, std: float
-) -> Callable[[Metric], Callable[[Tensor, Tensor], dict[str, float]]]:
+def _in_units(mean: float, std: float) -> Callable[[Metric], Evaluate]:
     """Metrics of standardized outputs and targets, in the target's own unit."""
 
-    def for_metric(metric: Metric) -> Callable[[Tensor, Tensor], dict[str, float]]:
+    def for_metric(metric: Metric) -> Evaluate:
         if metric.name == "loss":
             return lambda o, t: {"loss": metric.value(o, t)}
         return lambda o, t: {

@@ -33,6 +33,13 @@ class Split:
         return len(self.dataset if self.x is None else self.x)  # type: ignore[arg-type]
 
 
+Evaluate = Callable[[Tensor, Tensor], Mapping[str, Tensor | float]]
+"""Of outputs [n, ...] and targets [n, ...], a whole split: {"accuracy": ..., "loss": ...}.
+
+0-dim tensors on the outputs' device, which are read later, or numbers; a number is nan where an
+output is not finite, a tensor need not be."""
+
+
 @dataclass(frozen=True)
 class ModelTask:
     """A task that we train: a model, data and a metric."""
@@ -44,8 +51,7 @@ class ModelTask:
     test: Split | None
     build: Callable[[Recipe], nn.Module]  # plain torch; initialized from torch's global generator
     loss: Callable[[Tensor, Tensor, Hyper], Tensor] | None  # the user's own, instead of a method
-    evaluate: Callable[[Tensor, Tensor], dict[str, float]]
-    # evaluate(outputs [n, ...], targets [n, ...]) -> {"accuracy": ..., "loss": ...}, whole split
+    evaluate: Evaluate
     teacher: Teacher | None = None  # for a loss that learns from another network's outputs
     arguments: Callable[[Recipe], Mapping[str, Value]] = lambda recipe: {}
     # What makes the recipe's model, by name, with the defaults that the recipe leaves out.

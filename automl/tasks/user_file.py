@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -37,9 +38,9 @@ from automl.records import TaskSpec
 from automl.space.files import load_space
 from automl.space.ranges import Choice, Range, Value, parse_range
 from automl.tasks.aiming import further_metrics
-from automl.tasks.fitting import Evaluate, Found, all_of, card_for, plainly, split_indices
+from automl.tasks.fitting import Found, all_of, card_for, plainly, split_indices
 from automl.tasks.metrics import Metric, direction_of, metric_for
-from automl.tasks.task import ModelTask, Split, Task
+from automl.tasks.task import Evaluate, ModelTask, Split, Task
 from automl.tasks.teacher import Teacher, of_module, read_teacher, without_teacher
 from automl.tasks.user_dataset import (
     first_samples,
@@ -202,7 +203,7 @@ def _own_teacher(path: Path, module: ModuleType, x: Tensor, output: Tensor, devi
 def _own_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[[Tensor, Tensor, Hyper], Tensor]:
-    return lambda output, target, hyper: torch.as_tensor(loss(output, target))
+    return lambda output, target, hyper: torch.as_tensor(loss(output, target), device=output.device)
 
 
 def _pairs(
@@ -292,15 +293,20 @@ def _metric(path: Path, module: ModuleType, spec: TaskSpec, target: str) -> tupl
             place = "--metric" if asked else f"{path.name}: metric"
             raise TaskError(f"{place}: {error}") from None
         if metric.name == "loss" and hasattr(module, "loss"):
-            return metric, lambda o, t: {"loss": float(torch.as_tensor(module.loss(o, t)).mean())}
+            return metric, lambda o, t: {"loss": _own_loss(module.loss)(o, t, {}).mean()}
         return metric, lambda o, t: {metric.name: metric.value(o, t)}
     if not callable(own):
         raise TaskError(f"{path.name}: metric is a {type(own).__name__}; give a name or a function")
     name = getattr(own, "__name__", "metric")
     direction = direction_of(name, getattr(module, "maximize", None))
     metric = Metric(name, direction, (target,), own)
-    # On the CPU, so that it may use numpy.
-    return metric, lambda o, t: {name: float(own(o.cpu(), t.cpu()))}
+
+    def evaluate(outputs: Tensor, targets: Tensor) -> dict[str, Tensor | float]:
+        o = outputs.cpu()  # so that it may use numpy
+        # Many a metric raises at nan; a diverged trial is a value, not an error.
+        return {name: float(own(o, targets.cpu())) if torch.isfinite(o).all() else math.nan}
+
+    return metric, evaluate
 
 
 # Data ---------------------------------------------------------------------------------------

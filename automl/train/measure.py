@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 _RECALIBRATED = 1024  # training samples that batch norm is measured anew on
 _CHUNK = 512  # of them, in one forward pass
 _HELD = 1 << 23  # numbers of members' outputs that are held at once
+
+
+Unread = dict[str, Tensor | float]
+"""One member's values by name: 0-dim tensors on the device, or numbers."""
+
+
+def read(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, float]]:
+    """The values as numbers: all that stand on the device in one transfer."""
+    waiting = [x for each in found for x in each.values() if isinstance(x, Tensor)]
+    numbers = iter(torch.stack([x.double() for x in waiting]).tolist() if waiting else ())
+    return [
+        {n: next(numbers) if isinstance(x, Tensor) else float(x) for n, x in each.items()}
+        for each in found
+    ]
 
 
 class Judged:
@@ -52,14 +67,15 @@ class Judged:
 
     def __enter__(self) -> Judged:
         packed, found = self._program.packed, self._program.evaluated()
-        self._w = packed.w.clone()
+        self._w = w = packed.w.clone()
         self._buffers = [b.clone() for b in packed.buffers]
         rows = self._members
         self._ensembles = {k: x for k in rows if (x := self._program.samples(k)) is not None}
         if found is not packed.w:
             packed.w.copy_(found)
-            for k in rows:
-                if not torch.equal(packed.w[k], self._w[k]):
+            if _norms(packed.modules[0]):
+                others = (packed.w != w).any(dim=1).tolist()
+                for k in (k for k in rows if others[k]):
                     _recalibrate(packed.modules[k], self._program)
         for module in packed.modules:
             module.eval()
@@ -84,18 +100,22 @@ class Judged:
         for module in packed.modules:
             module.train()
 
-    @torch.no_grad()
     def metrics(
         self, split: Split, prefix: str, members: Sequence[int] = (0,)
     ) -> list[dict[str, float]]:
         """Metrics of these members on the split, under names such as "val/accuracy"."""
-        found: list[dict[str, float]] = []
+        return read(self.unread(split, prefix, members))
+
+    @torch.no_grad()
+    def unread(self, split: Split, prefix: str, members: Sequence[int]) -> list[Unread]:
+        """The same, still on the device."""
+        found: list[Unread] = []
         fit = max(1, _HELD // max(1, len(split) * self._program.task.shape.outputs))
         for first in range(0, len(members), fit):
-            found += self._metrics(split, prefix, members[first : first + fit])
+            found += self._unread(split, prefix, members[first : first + fit])
         return found
 
-    def _metrics(self, split: Split, prefix: str, members: Sequence[int]) -> list[dict[str, float]]:
+    def _unread(self, split: Split, prefix: str, members: Sequence[int]) -> list[Unread]:
         program, every = self._program, []
         parts, targets = list[Tensor](), list[Tensor]()
         loss = torch.zeros(len(members), dtype=torch.float64, device=program.device)
@@ -105,13 +125,15 @@ class Judged:
             targets.append(y)
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         target = torch.cat(targets) if len(targets) > 1 else targets[0]
-        finite = torch.isfinite(whole.flatten(1)).all(dim=1).tolist()
-        for own, total, fine in zip(whole, loss.tolist(), finite, strict=True):
-            # Many a metric raises at nan; a diverged trial is a value, not an error.
-            values = program.task.evaluate(own, target) if fine else {}
-            values = values or {program.task.card.metric: math.nan}
-            named = {f"{prefix}/{name}": float(value) for name, value in values.items()}
-            every.append({f"{prefix}/loss": total / max(len(split), 1), **named})
+        loss /= max(len(split), 1)
+        finite = torch.isfinite(whole.flatten(1)).all(dim=1)
+        for own, mean, fine in zip(whole, loss, finite, strict=True):
+            values: Unread = {f"{prefix}/loss": mean}
+            for name, value in program.task.evaluate(own, target).items():
+                # An accuracy of nan outputs would be a number like any other.
+                known = torch.where(fine, value, math.nan) if isinstance(value, Tensor) else value
+                values[f"{prefix}/{name}"] = known
+            every.append(values)
         return every
 
     def _outputs(self, split: Split, members: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -190,21 +212,39 @@ def _exact(output: Tensor) -> Tensor:
     return output if output.dtype == torch.float64 else output.float()
 
 
+def _norms(module: nn.Module) -> list[Any]:
+    return [m for m in module.modules() if getattr(m, "track_running_stats", False)]
+
+
 @torch.no_grad()
 def _recalibrate(module: nn.Module, program: Program) -> None:
-    norms: list[Any] = [m for m in module.modules() if getattr(m, "track_running_stats", False)]
+    norms = _norms(module)
     if not norms:
         return
     momenta = [m.momentum for m in norms]
     module.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches below
         norm.train()
+    handles = [norm.register_forward_pre_hook(_averaging()) for norm in norms]
     for x in _calibration(program):
         module(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm, momentum, handle in zip(norms, momenta, handles, strict=True):
+        handle.remove()
         norm.momentum = momentum
+
+
+def _averaging() -> Callable[[nn.Module, object], None]:
+    """Makes a norm's statistics the plain mean of those of its calls.
+
+    As a momentum of None does, for which torch reads its counter from the device at each call.
+    """
+    calls = itertools.count(1)
+
+    def average(norm: Any, given: object) -> None:
+        norm.momentum = 1 / next(calls)
+
+    return average
 
 
 def _calibration(program: Program) -> list[Tensor]:

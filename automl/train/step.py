@@ -126,7 +126,7 @@ class Program:
         self.losses = torch.zeros(k, dtype=torch.float64, device=self.device)
         self.counted = [0] * k
         # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
-        self.looked = torch.zeros(k, dtype=torch.float64)
+        self.looked = [0.0] * k
 
     @property
     def part_size(self) -> int:
@@ -257,13 +257,13 @@ class Program:
         teacher = self.task.teacher
         if self._objective.taught is not None and teacher is not None:
             size = self.packed.layout.size
-            self.looked += (teacher.weights or size) / size / 3 * self._share
+            self._look(range(len(self.looked)), (teacher.weights or size) / size / 3)
         return loss
 
-    @property
-    def _share(self) -> float:
-        """Of a study step that an update is."""
-        return self.batch_size / self.task.card.batch_size
+    def _look(self, members: Sequence[int], passes: float) -> None:
+        """Count passes that an update makes beyond its own."""
+        for k in members:
+            self.looked[k] += passes * (self.batch_size / self.task.card.batch_size)
 
     def _update(self) -> Tensor:
         """What the device does in an update; all that the host says comes through `_inputs`."""
@@ -285,7 +285,7 @@ class Program:
         more = [chain] if chain else []
         loss, g = gradient.compute(closure, w, s.state, hyper, t, *more)
         if chain:
-            self.looked += chain.passes * self._share
+            self._look(range(len(self.looked)), chain.passes)
         self._scales.enter(w, g)
         for lane in self._transforms:
             own_g, own_w, own_t = lane.take(g), lane.take(w), lane.take(t)
@@ -308,7 +308,7 @@ class Program:
             optimizer.step(own_w, lane.take(g), s.state, hyper, lane.take(t), layout, *seen)
             lane.put(w, own_w)
             if looks:
-                self.looked[lane.rows] += looks.passes * self._share
+                self._look(lane.rows, looks.passes)
         self._scales.leave(w)
         for lane in self._averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(self._horizon)
@@ -526,7 +526,7 @@ class Program:
         self.packed.keep(rows)
         self._scales = self._scales.keep(rows)
         self._t, self._horizon, self.losses = self._t[rows], self._horizon[rows], self.losses[rows]
-        self.looked = self.looked[rows]
+        self.looked = [self.looked[k] for k in rows]
         for lanes in self._all_lanes():
             lanes[:] = [kept for lane in lanes if (kept := lane.keep(rows)) is not None]
         self._seat()
@@ -558,7 +558,7 @@ class Program:
         models: state dicts of models that are built anew, for what is not trained in them.
         """
         kept = {k: (self.state(k), self.clock[k], self.counted[k]) for k in staying}
-        looked = self.looked[list(staying)]
+        looked = self.looked
         modules = [
             self._built(recipes[k]) if k in recipes else module
             for k, module in enumerate(self.packed.modules)
@@ -568,7 +568,7 @@ class Program:
             self.packed.modules[k].load_state_dict(model)
         for k, (state, updates, counted) in kept.items():
             self.load(k, state, updates=updates, counted=counted)
-        self.looked[list(staying)] = looked
+            self.looked[k] = looked[k]
 
     def _all_lanes(self) -> list[list[Lane]]:
         return [

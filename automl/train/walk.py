@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from automl.recipe import Recipe
 from automl.records import Metrics, Progress, Report, Status
 from automl.tasks.task import ModelTask
 from automl.train.costs import costs
-from automl.train.measure import Judged
+from automl.train.measure import Judged, Unread, read
 from automl.train.member import Group, Member
 from automl.train.patience import Patience
 from automl.train.step import Program, engine_on
@@ -111,7 +111,10 @@ class Walk:
         self._end_early()
         waiting = [k for k, m in enumerate(self.members) if self._is_there(m)]
         if waiting:
-            self._measure_test([self.members[k] for k in waiting])
+            if self._test:
+                there = [self.members[k] for k in waiting]
+                with Judged(self._program, [m.row for m in there]) as judged:
+                    self._measure_test(there, judged)
             self._end(waiting, Status.DONE)
         self._arrive()  # steps that need no update
         if self.members:
@@ -181,7 +184,7 @@ class Walk:
                 made = program.clock[m.row]
                 while not self._is_there(m) and program.updates_at(m.at + 1) <= made:
                     m.at += 1
-                    m.passes += program.passes(m.row) + float(program.looked[m.row])
+                    m.passes += program.passes(m.row) + program.looked[m.row]
                     program.looked[m.row] = 0
                     if m.at % self._task.card.eval_steps == 0 or self._is_there(m):
                         due.append(k)
@@ -279,38 +282,38 @@ class Walk:
     # Evaluations ----------------------------------------------------------------------------
 
     def _evaluate(self, due: Sequence[int]) -> None:
-        """Judge the members of these numbers, each at its own step; end those that are there."""
-        program, eval_steps = self._program, self._task.card.eval_steps
-        sums = program.losses.tolist()
-        finite = torch.isfinite(program.packed.w).all(dim=1).tolist()
+        """Judge the members of these numbers, each at its own step; end those that are there.
+
+        All that is to be known of them is read from the device at once.
+        """
+        program, eval_steps, now = self._program, self._task.card.eval_steps, time.perf_counter()
         members = [self.members[k] for k in due]
-        gone = [m for m in members if not (finite[m.row] and math.isfinite(sums[m.row]))]
-        members = [m for m in members if m not in gone]
-        if gone:
-            self._diverge([self.members.index(m) for m in gone])
-        if not members:
-            return
-        now = time.perf_counter()
-        rows = [m.row for m in members]
+        last = [m for m in members if self._is_there(m)]
+        rows, count = [m.row for m in members], len(members)
+        fine = torch.isfinite(program.packed.w).all(dim=1) & torch.isfinite(program.losses)
+        states = [{"fine": fine[row], "sum": program.losses[row]} for row in rows]
         with Judged(program, rows) as judged:
-            valid = judged.metrics(self._task.valid, "val", rows)
-            self._add_costs(judged, members, valid)
-            last = [m for m in members if self._is_there(m)]
-            if last:
-                self._measure_test(last, judged)
-            ending = self._hear(members, valid)
-            for m in ending:
-                self._put_best(m, judged)
+            valid = judged.unread(self._task.valid, "val", rows)
+            found = read([*states, *valid, *self._tested(last, judged)])
+            state = dict(zip(members, found[:count], strict=True))
+            gone = [m for m in members if not state[m]["fine"]]
+            values = dict(zip(members, found[count : 2 * count], strict=True))
+            values = {m: own for m, own in values.items() if m not in gone}
+            for m, own in zip(last, found[2 * count :], strict=False):  # none where none is asked
+                m.test = own if m in values else m.test
+            self._add_costs(judged, values)
+            ending = self._hear(values)
+            self._put_best(ending, judged)
             saving = [
-                m for m in members if m in last or m in ending or now - m.saved > _SAVE_SECONDS
+                m for m in values if m in last or m in ending or now - m.saved > _SAVE_SECONDS
             ]
             kept = {m.row: judged.state(m.row) for m in saving}
         metric = f"val/{self._task.card.metric}"
         rates = program.lr()
-        for m, values in zip(members, valid, strict=True):
-            metrics, lr, counted = {**values}, rates[m.row], program.counted[m.row]
+        for m, own in values.items():
+            metrics, lr, counted = {**own}, rates[m.row], program.counted[m.row]
             if counted:
-                metrics["train/loss"] = sums[m.row] / counted
+                metrics["train/loss"] = state[m]["sum"] / counted
             if m.at % eval_steps == 0:
                 # Only on the grid: a rung between its points leaves the later train/loss as it was.
                 program.losses[m.row] = 0
@@ -329,32 +332,35 @@ class Walk:
             if m in ending or m not in gone:
                 self._save(self.members.index(m), kept[m.row])
                 m.saved = time.perf_counter()
-        diverged = [m for m in gone if m in self.members]
-        if diverged:
-            self._diverge([self.members.index(m) for m in diverged])
-        done = [m for m in (*last, *ending) if m in self.members]
+        if gone:
+            self._diverge([self.members.index(m) for m in gone])
+        done = [m for m in dict.fromkeys((*last, *ending)) if m in self.members]
         if done:
             self._began = None  # the report says what the checkpoint says
             self._end({self.members.index(m) for m in done}, Status.DONE)
             self._began = time.perf_counter()
 
-    def _add_costs(
-        self, judged: Judged, members: Sequence[Member], valid: Sequence[dict[str, float]]
-    ) -> None:
+    def _tested(self, members: Sequence[Member], judged: Judged) -> list[Unread]:
+        """Their values on the test split; none where it is not asked for."""
+        if not self._test or self._task.test is None or not members:
+            return []
+        return judged.unread(self._task.test, "test", [m.row for m in members])
+
+    def _add_costs(self, judged: Judged, values: Mapping[Member, dict[str, float]]) -> None:
         aims = self._task.card.aims
         if aims is None or not aims.measures:
             return
-        for m, metrics in zip(members, valid, strict=True):
+        for m, metrics in values.items():
             if m.costs is None:
                 m.costs = costs(self._program, judged, m.row, aims.measures)
             metrics |= m.costs
 
     # Early stopping -------------------------------------------------------------------------
 
-    def _hear(self, members: Sequence[Member], valid: Sequence[Metrics]) -> list[Member]:
+    def _hear(self, evaluated: Mapping[Member, Metrics]) -> list[Member]:
         """Let each member's patience hear of the evaluation; those whose training ends here."""
         metric, ending = f"val/{self._task.card.metric}", []
-        for m, values in zip(members, valid, strict=True):
+        for m, values in evaluated.items():
             end = m.at == m.segment.recipe.steps
             value = values.get(metric, math.nan)
             grid = m.at % self._task.card.eval_steps == 0 or end
@@ -366,12 +372,12 @@ class Walk:
                 ending.append(m)
         return ending
 
-    def _put_best(self, m: Member, judged: Judged) -> None:
-        """Give a member the weights of its best evaluation, while it is judged."""
-        assert m.patience is not None
-        self._program.packed.modules[m.row].load_state_dict(m.patience.model)
-        if self._test and self._task.test is not None:
-            (m.test,) = judged.metrics(self._task.test, "test", [m.row])
+    def _put_best(self, members: Sequence[Member], judged: Judged) -> None:
+        """Give members the weights of their best evaluations, while they are judged."""
+        for m in members:
+            assert m.patience is not None
+            self._program.packed.modules[m.row].load_state_dict(m.patience.model)
+        self._measure_test(members, judged)
 
     def _tell_best(self, m: Member) -> None:
         """A member is done: its best values stand for the step that it was asked to reach."""
@@ -390,23 +396,15 @@ class Walk:
         if not over:
             return
         with Judged(self._program, [m.row for m in over]) as judged:
-            for m in over:
-                self._put_best(m, judged)
+            self._put_best(over, judged)
             kept = [self._program.packed.state(m.row) for m in over]
         for m, model in zip(over, kept, strict=True):
             self._tell_best(m)
             self._save(self.members.index(m), model)
         self._end([self.members.index(m) for m in over], Status.DONE)
 
-    def _measure_test(self, members: Sequence[Member], judged: Judged | None = None) -> None:
-        if not self._test or self._task.test is None:
-            return
-        rows = [m.row for m in members]
-        if judged is None:
-            with Judged(self._program, rows) as now:
-                self._measure_test(members, now)
-            return
-        for m, metrics in zip(members, judged.metrics(self._task.test, "test", rows), strict=True):
+    def _measure_test(self, members: Sequence[Member], judged: Judged) -> None:
+        for m, metrics in zip(members, read(self._tested(members, judged)), strict=False):
             m.test = metrics
 
     def _save(self, k: int, model: dict[str, Tensor]) -> None:

@@ -132,8 +132,8 @@ def task_of(name: str) -> ModelTask:
     return picture_task() if name in IMAGES else small_task()
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> dict[str, float]:
-    return {"accuracy": (outputs.argmax(-1) == targets).double().mean().item()}
+def accuracy(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    return {"accuracy": (outputs.argmax(-1) == targets).double().mean()}
 
 
 def small_task(

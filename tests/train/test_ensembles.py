@@ -61,7 +61,7 @@ def test_the_mean_of_the_networks_predictions_is_what_counts(tmp_path: Path) -> 
         with torch.no_grad():
             p = torch.stack([m(split.x).softmax(1) for m in modules]).mean(0)
         loss = -p.gather(1, split.y[:, None]).log().mean()
-        return task.evaluate(p, split.y)[task.card.metric], float(loss)
+        return float(task.evaluate(p, split.y)[task.card.metric]), float(loss)
 
     accuracy, loss = value(task.valid)
     assert report.curve[-1][1][f"val/{task.card.metric}"] == accuracy

@@ -85,7 +85,7 @@ def assert_same(points: Sequence[dict[str, Value]], task: ModelTask | None = Non
         state = plain.state(k)
         for name, x in own.state(k).items():
             torch.testing.assert_close(x, state[name], rtol=1e-9, atol=1e-9)
-    assert torch.equal(own.looked, plain.looked)
+    assert own.looked == plain.looked
     assert own.clock == plain.clock
     return own
 

@@ -153,7 +153,7 @@ def test_an_optimizer_that_looks_again_packs_with_others_and_is_paid_for() -> No
     for k, single in enumerate(singles):
         torch.testing.assert_close(pack.packed.w[k], single.packed.w[0], rtol=1e-9, atol=1e-12)
         assert pack.looked[k] == single.looked[0]
-    assert pack.looked.tolist() == [6.0, 0.0, 6.0]  # two estimates of three passes each
+    assert pack.looked == [6.0, 0.0, 6.0]  # two estimates of three passes each
 
 
 def test_judging_an_average_measures_batch_norm_anew_and_restores_all() -> None:
