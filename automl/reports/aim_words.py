@@ -56,7 +56,8 @@ def values_words(values: Mapping[str, float]) -> str:
 
 
 def front_words(state: State) -> str:
-    """How many recipes the front holds and the best of each objective; "" of one objective."""
+    """How many recipes the front holds, the best of each objective, and the compromise; of one
+    objective how many keep the constraints."""
     aims = state.aims
     if not aims.several:
         return kept_words(state)
@@ -67,13 +68,23 @@ def front_words(state: State) -> str:
     for o in aims.objectives:
         values = [t.curve[-1][1][o.name] for t in front]
         best[o.name] = min(values, key=o.loss)
-    return f"front of {counted(len(front), 'recipe')}; best {values_words(best)}"
+    words = f"front of {counted(len(front), 'recipe')}; best {values_words(best)}"
+    middle = state.compromise()
+    return words + (f"; compromise {_named(state, middle)}" if middle else "")
 
 
 def place_words(state: State, trial: Trial) -> str:
     """The values of a trial on the front; "" of any other, and where one objective counts."""
     if not state.aims.several or trial not in state.front():
         return ""
+    return _values(state, trial)
+
+
+def _named(state: State, trial: Trial) -> str:
+    return f"trial {trial.number} ({_values(state, trial)})"
+
+
+def _values(state: State, trial: Trial) -> str:
     return values_words({o.name: trial.curve[-1][1][o.name] for o in state.aims.objectives})
 
 
@@ -114,6 +125,9 @@ def aim_notes(verdict: Verdict) -> list[str]:
         rest = len(verdict.front) - len(shown)
         more = f", and {rest} more" if rest > 0 else ""
         notes.append(f"Front of {counted(len(verdict.front), 'recipe')}: {'; '.join(shown)}{more}.")
+        for p in verdict.front:
+            if p.compromise:
+                notes.append(f"Its compromise: trial {p.trial} ({values_words(p.values)}).")
     return notes
 
 

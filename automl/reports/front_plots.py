@@ -1,7 +1,7 @@
 """Pictures of several objectives and of constraints.
 
 pareto        the first objective against each other objective and each constrained quantity: the
-              front as a step line, the baseline marked, what constraints forbid shaded
+              front as a step line, its knee and the baseline marked, what constraints forbid shaded
 hypervolume   how much of the objectives' space the front dominates, over the trials
 """
 
@@ -148,6 +148,9 @@ def _panel(ax: Axes, state: State, found: list[Trial], x: Objective) -> None:
     chosen = state.incumbent()
     if chosen is not None and chosen.number in at and chosen is not base:
         ax.plot(*at[chosen.number], "*", color=GREEN, ms=13, mew=0, label="kept", zorder=6)
+    middle = state.compromise()
+    if middle is not None and middle.number in at:
+        ax.plot(*at[middle.number], "o", mfc="none", mec=INK, ms=15, label="compromise", zorder=7)
     values = [p[0] for p in at.values()]
     if min(values) > 0 and max(values) / min(values) > _LOG_RATIO:
         ax.set_xscale("log")

@@ -11,8 +11,6 @@ import platform
 from importlib import metadata, resources
 from typing import Any
 
-import numpy as np
-
 from automl.aims import plain_name
 from automl.records import Status
 from automl.reports import (
@@ -28,7 +26,6 @@ from automl.reports import (
 )
 from automl.reports.derived import derived, found_words, score_words
 from automl.reports.numerals import Scale, counted, duration, short
-from automl.search.pareto import knee
 from automl.space.tree import Space, describe
 from automl.study.comparison import LEVEL
 from automl.study.contenders import baseline_recipe
@@ -257,11 +254,10 @@ def _aims(state: State) -> dict[str, Any]:
     if aims.plain:
         return {}
     base, found = baseline_recipe(state), state.front()
-    losses = np.array([aims.losses(t.curve[-1][1]) for t in found])
-    middle = found[knee(losses)].number if len(found) > 2 else None
+    middle = state.compromise()
     rows = [
         (
-            str(t.number) + (" (knee)" if t.number == middle else ""),
+            str(t.number) + (" (compromise)" if t is middle else ""),
             tables.recipe_title(t.recipe, base),
             [aim_words.written(n, t.curve[-1][1].get(n)) for n in aims.names],
         )

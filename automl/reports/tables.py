@@ -363,7 +363,8 @@ def trial_lines(state: State, number: int) -> list[str]:
         lines.append(values_words({n: last[n] for n in names}))
         broken = broken_words(state, trial)
         on_front = any(t is trial for t in state.front()) if state.aims.several else False
-        lines += [broken] if broken else ["on the front"] if on_front else []
+        place = "on the front" + (": the compromise" if trial is state.compromise() else "")
+        lines += [broken] if broken else [place] if on_front else []
     if trial.test:
         seen = trial.test.get(f"test/{scale.metric}")
         lines.append(f"test {scale.words} {scale.value(seen)}")

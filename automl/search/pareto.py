@@ -21,6 +21,8 @@ import numpy as np
 
 from automl.search.hypervolume import widest
 
+_ROUNDING = 1e-9  # of scaled losses
+
 
 class Loss(float):
     """One number for whoever wants one, which remembers the losses that it was made of.
@@ -135,8 +137,24 @@ def front_of(losses: Sequence[Sequence[float]], violations: Sequence[float]) -> 
     return sorted(best, key=lambda i: (tuple(losses[i]), i))
 
 
-def knee(losses: np.ndarray) -> int:
-    """The row of a front [n, m] nearest to the best of each loss, all scaled to 0..1."""
-    low, high = losses.min(axis=0), losses.max(axis=0)
-    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-    return int(np.argmin((scaled**2).sum(axis=1)))
+def knee(losses: Sequence[Sequence[float]]) -> int | None:
+    """The row of a front furthest beyond the plane through its extreme rows, towards the optimum;
+    None where no row is beyond it: there nothing on the way costs less than it brings.
+
+    Losses are scaled to 0..1 over the front, so the plane of two losses is their sum = 1. Of more
+    losses it is the plane of equal weights through the middle of the extreme rows: they need not
+    span one, and a plane tilted by one of them would weigh the losses unequally. Losses that are
+    equal in all rows do not count; of equal rows the first.
+    Source: Das 1999, Structural Optimization 18; as the smallest sum of scaled losses Chiu et al.
+    2016, arXiv:1705.01705.
+    """
+    rows = np.array(losses, dtype=float)
+    differ = np.ptp(rows, axis=0) > 0 if len(rows) else np.zeros(0, dtype=bool)
+    if not differ.any():
+        return None
+    rows = rows[:, differ]
+    scaled = (rows - rows.min(axis=0)) / np.ptp(rows, axis=0)
+    sums = scaled.sum(axis=1)
+    plane = np.mean([sums[column == 0].min() for column in scaled.T])
+    best = int(sums.argmin())
+    return best if sums[best] < plane - _ROUNDING else None

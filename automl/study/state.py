@@ -35,7 +35,7 @@ from automl.records import (
     Status,
     TaskCard,
 )
-from automl.search.pareto import front_of
+from automl.search.pareto import front_of, knee
 from automl.search.prescreen import Pool
 from automl.space.ranges import Value
 from automl.space.tree import Space
@@ -330,6 +330,12 @@ class State:
         valued = [(t, x) for t, x in found if all(math.isfinite(v) for v in x)]
         violations = [self.violation(t) for t, _ in valued]
         return [valued[i][0] for i in front_of([x for _, x in valued], violations)]
+
+    def compromise(self) -> Trial | None:
+        """The knee of the front; None where it has none, and of one objective."""
+        front = self.front() if self.aims.several else []
+        found = knee([self.aims.losses(t.curve[-1][1]) for t in front])
+        return None if found is None else front[found]
 
     def better(self, a: float, b: float) -> bool:
         """Whether value a is strictly better than b."""

@@ -41,6 +41,7 @@ class Place:
 
     trial: int
     values: Mapping[str, float]
+    compromise: bool = False  # the front's knee
 
 
 def further(state: State, kept: Sequence[int], baseline: Sequence[int]) -> tuple[Further, ...]:
@@ -68,8 +69,9 @@ def places(state: State) -> tuple[Place, ...]:
     aims = state.aims
     if not aims.several:
         return ()
+    knee = state.compromise()
     return tuple(
-        Place(t.number, {o.name: t.curve[-1][1][o.name] for o in aims.objectives})
+        Place(t.number, {o.name: t.curve[-1][1][o.name] for o in aims.objectives}, t is knee)
         for t in state.front()
     )
 

@@ -66,8 +66,42 @@ def test_crowding_by_hand() -> None:
     ]
 
 
-def test_the_knee_gives_up_least() -> None:
-    assert knee(np.array([[0.0, 100.0], [1.0, 10.0], [9.0, 0.0]])) == 1
+def test_the_knee_is_what_bulges_furthest_to_the_optimum() -> None:
+    # Scaled (0, 1), (1/9, .1), (1, 0); two more rows in the plane change nothing.
+    assert knee([(0.0, 100.0), (1.0, 10.0), (9.0, 0.0)]) == 1
+    assert knee([(0.0, 100.0), (4.5, 50.0), (1.0, 10.0), (9.0, 0.0)]) == 2
+    convex = [(x, (1 - x**0.5) ** 2) for x in np.linspace(0, 1, 9).tolist()]
+    assert knee(convex) == 2  # sums are 1 - 2 x^.5 + 2 x, least at x = 1/4
+    assert knee([(-7 * b, 1000 * a) for a, b in convex]) is None  # turned round: it bulges away
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        [],
+        [(3.0, 3.0)],
+        [(0.0, 1.0), (1.0, 0.0)],
+        [(1.0, 2.0), (1.0, 2.0)],
+        [(0.0, 1.0), (0.9, 0.9), (1.0, 0.0)],  # concave
+        [(0.1 * i, 1.0 - 0.1 * i) for i in range(11)],  # a line
+        [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.6, 0.6, 0.6)],
+        [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.2, 0.3, 0.5)],
+    ],
+)
+def test_a_front_that_does_not_bulge_has_no_knee(front: list[tuple[float, ...]]) -> None:
+    assert knee(front) is None
+
+
+def test_the_knee_of_three_losses_and_of_ties() -> None:
+    corners = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    assert knee([*corners, (0.4, 0.4, 0.1), (0.2, 0.2, 0.3)]) == 4
+    # Nobody is at a corner: the plane is that of the sum 1.5, not 1.
+    loose = [(0.0, 0.5, 1.0), (1.0, 0.0, 0.5), (0.5, 1.0, 0.0)]
+    assert knee([*loose, (0.4, 0.4, 0.4)]) == 3
+    # The best of one loss may be it, where others give up far more.
+    assert knee([(0.0, 0.2, 0.2), (1.0, 0.0, 0.5), (0.5, 1.0, 0.0)]) == 0
+    flat = [(0.0, 7.0, 1.0), (0.2, 7.0, 0.2), (0.2, 7.0, 0.2), (1.0, 7.0, 0.0)]
+    assert knee(flat) == 1  # the first of equal ones; the loss that never differs is no matter
 
 
 @given(

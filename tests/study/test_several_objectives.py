@@ -156,7 +156,11 @@ def test_the_verdict_says_what_else_counts_and_survives_json(
     assert bound.baseline_broken and not bound.broken
     assert [p.trial for p in verdict.front] == [t.number for t in state.front()]
     assert verdict.keep != "baseline"
+    middle = state.compromise()
+    assert middle is not None
+    assert [p.trial for p in verdict.front if p.compromise] == [middle.number]
     notes = " ".join(tables.verdict_notes(state, verdict))
+    assert f"Its compromise: trial {middle.number} (accuracy " in notes
     assert "against 100 of the baseline" in notes
     assert re.search(r"It keeps params<90 \(\d\d\); the baseline breaks it \(100\)\.", notes)
     assert f"Front of {len(state.front())} recipes: trial {state.front()[0].number} " in notes
@@ -169,7 +173,7 @@ def test_page_and_files_show_the_front(unbroken: tuple[Path, State]) -> None:
     assert "accuracy maximized; params minimized; params&lt;90" in html
     assert html.count("<svg") >= 5
     picture = html[html.index('id="front"') : html.index('id="search"')]
-    for label in ("on the front", "breaks a constraint", "baseline", "kept"):
+    for label in ("on the front", "breaks a constraint", "baseline", "kept", "compromise"):
         assert label in picture
     rows = tables.trials_rows(state)
     assert {r["trial"] for r in rows if r["front"]} == {t.number for t in state.front()}
@@ -180,6 +184,10 @@ def test_page_and_files_show_the_front(unbroken: tuple[Path, State]) -> None:
     assert "on the front" in tables.trial_lines(state, last.number)
     assert any("breaks params<90 (100)" in line for line in tables.trial_lines(state, 0))
     assert aim_words.front_words(state).startswith(f"front of {len(state.front())} recipes; best ")
+    middle = state.compromise()
+    assert middle is not None and f"{middle.number} (compromise)" in html
+    assert "on the front: the compromise" in tables.trial_lines(state, middle.number)
+    assert f"; compromise trial {middle.number} (accuracy " in aim_words.front_words(state)
     width = last.recipe.point["model.width"]
     assert aim_words.place_words(state, last).endswith(f" %, params {width}")
     assert aim_words.place_words(state, state.trials[0]) == ""
