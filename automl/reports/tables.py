@@ -215,18 +215,25 @@ def change_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
 
 
 def change_words(a: Ablation) -> str:
-    """A change as "optimizer adamw -> muon", or its hyperparameters when the method stayed."""
+    """A change as "optimizer adamw -> muon", or its hyperparameters when the method stayed.
+
+    Several that were taken back together stand in one line.
+    """
     if not a.changed:  # of a schedule: the same values from the start to the end
         return "values that change while training"
-    head = a.changed.get(a.group)
-    if head is not None:
-        then, now = (_plain(short(v)) if v not in _QUIET else "none" for v in head)
-        return f"{_plain(a.group)} {then} -> {now}"
-    parts = [
-        f"{n.split('.', 1)[-1].replace('.', ' ')} {short(v[0])} -> {short(v[1])}"
-        for n, v in a.changed.items()
-    ]
-    return ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+    parts = []
+    for name, (then, now) in a.changed.items():
+        stage = name.split(".", 1)[0]
+        if name in FAMILIES:
+            before, after = (_plain(short(v)) if v not in _QUIET else "none" for v in (then, now))
+            parts.append(f"{name} {before} -> {after}")
+        elif stage not in FAMILIES:
+            parts.append(f"{_plain(name)} {short(then)} -> {short(now)}")
+        elif stage not in a.changed:  # another method has other settings: it says enough
+            words = name.split(".", 1)[-1].replace(".", " ")
+            parts.append(f"{words} {short(then)} -> {short(now)}")
+    most = 3 if a.group else 4
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if parts[most:] else "")
 
 
 def _gain(a: Ablation, scale: Scale) -> str:
@@ -237,7 +244,9 @@ def _gain(a: Ablation, scale: Scale) -> str:
 
 def _reading(a: Ablation, scale: Scale) -> str:
     if a.gain is None:
-        return "needed: without it training diverges" if a.diverged else "not measured"
+        if a.diverged:
+            return "needed: without it training diverges"
+        return "not measured: " + ("its training failed" if a.failed else "no budget left for it")
     seeds = counted(a.value.n, "seed")
     if a.noise is None:
         return f"{seeds}: noise unknown"

@@ -77,11 +77,14 @@ class Budget:
         return min(found)
 
     def searching(self, state: State) -> bool:
-        """Whether the search may go on; the verdict's share is no longer its to spend."""
+        """Whether the search may go on; the verdict's share is no longer its to spend.
+
+        What is under way counts as spent, or each worker would overspend by a training.
+        """
         assert state.config is not None
         if self.fulls is not None:
             kept = self._verdict_fulls(state.config, self.fulls)
-            if _fulls(state) >= self.fulls - kept:
+            if _fulls(state) + _under_way(state) >= self.fulls - kept:
                 return False
         if self.seconds is not None:
             kept_seconds = self._verdict_seconds(state)
@@ -105,8 +108,7 @@ class Budget:
         A single segment may always overspend a little (`searching`); a pack would by many.
         """
         assert state.config is not None
-        steps = sum(s.stop - s.start for s in (*state.open.values(), *asked))
-        fulls = steps / state.config.card.steps
+        fulls = _under_way(state, asked)
         if self.fulls is not None:
             kept = self._verdict_fulls(state.config, self.fulls)
             if _fulls(state) + fulls > self.fulls - kept:
@@ -157,6 +159,14 @@ def _fulls(state: State) -> float:
     running = any(state.trials[n].phase == "supernet" for n in state.open)
     ahead = _supernet_fulls(state.config) if running else 0.0
     return state.passes() / state.config.card.steps + ahead
+
+
+def _under_way(state: State, asked: Sequence[Segment] = ()) -> float:
+    """Full trainings that open segments cost, and `asked` besides; a supernet is in `_fulls`."""
+    assert state.config is not None
+    known = [s for n, s in state.open.items() if state.trials[n].phase != "supernet"]
+    steps = sum(s.stop - s.start for s in (*known, *asked))
+    return steps / state.config.card.steps
 
 
 def _to_come(state: State) -> int:

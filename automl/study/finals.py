@@ -6,7 +6,9 @@ Ablations  the winner with one change at a time taken back to the baseline's val
 A search picks its best value partly for its luck, so that value proves nothing; the finals are
 trained again on seeds that the search never used. When the allowance is short, proof goes first:
 the best point and the baseline on all seeds, then the runner-up, then three ablations, then a
-race that begins with four finalists, then all other ablations.
+race that begins with four finalists, then all other ablations. Where the allowance is too short for
+one ablation a change, the last of them takes all remaining changes back together: of four changes
+and two trainings the first alone, then the other three. So each change is measured, if not alone.
 Everything here is a function of the State: asked again after more events, it goes on.
 """
 
@@ -55,9 +57,9 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One group of differences between the winner and the baseline, and the point without it."""
+    """Differences between the winner and the baseline, and the point without them."""
 
-    group: str  # "optimizer", "batch_size", "model.width"
+    group: str  # "optimizer", "batch_size", "model.width"; "" for several, taken back together
     label: str  # "without mixup"
     names: tuple[str, ...]  # the point's names that differ
     without: Recipe
@@ -80,13 +82,12 @@ def next_trials(state: State, *, allowance_fulls: float | None = None) -> list[P
     if state.config is None:
         return []
     allowance = state.allowance if allowance_fulls is None else allowance_fulls
-    limit = math.inf if allowance is None else allowance + _SLACK
+    limit = spending(allowance)
     wanted = _finals(state, limit)
     missing = _missing(state, wanted)
     if missing or any(t.status in ("running", "waiting") for t in of_phase(state, "verdict")):
         return missing
-    spent = sum(_cost(state, t.recipe) for t in of_phase(state, "verdict"))
-    return _missing(state, _ablations(state, limit - spent))
+    return _missing(state, _ablations(state, limit))
 
 
 def fresh_seeds(state: State, count: int) -> list[int]:
@@ -104,8 +105,12 @@ def fresh_seeds(state: State, count: int) -> list[int]:
     return seeds
 
 
-def changes(state: State, winner: Recipe) -> list[Change]:
-    """The winner's differences to the baseline by stage, each with a valid recipe without it."""
+def changes(state: State, winner: Recipe, trainings: float = math.inf) -> list[Change]:
+    """The winner's differences to the baseline by stage, each with a valid recipe without it.
+
+    With fewer `trainings` than stages that differ, the last ones are one Change, as far as two
+    trainings at least are there to tell it from the first.
+    """
     assert state.config is not None
     space = Space.from_json(state.config.card.space)
     base = baseline_recipe(state).point
@@ -114,28 +119,47 @@ def changes(state: State, winner: Recipe) -> list[Change]:
     groups: dict[str, list[str]] = {}
     for name in different:
         groups.setdefault(_group(name), []).append(name)
+
+    def change(*taken: str) -> Change:
+        kept = {n: v for n, v in point.items() if _group(n) not in taken}
+        # Names that only now open (a schedule that the winner's optimizer had pinned) are the
+        # baseline's too; `complete` drops those that stay closed.
+        without = _still_changing(winner, space.complete({**base, **kept}), taken)
+        words = [_label(g, tuple(groups[g]), point.get(g), base.get(g)) for g in taken]
+        group, names = taken[0] if len(taken) == 1 else "", [n for g in taken for n in groups[g]]
+        return Change(group, ", ".join(words), tuple(names), without)
+
     found = []
     if winner.changes:
         label = "without changes while training"
         found.append(Change("changes", label, (), replace(winner, changes=())))
     # Another method tells more than another number: it is taken back first.
     for group in sorted(groups, key=lambda g: (point.get(g) == base.get(g), _place(g))):
-        kept = {n: v for n, v in point.items() if _group(n) != group}
-        # Names that only now open (a schedule that the winner's optimizer had pinned) are the
-        # baseline's too; `complete` drops those that stay closed.
-        without = _still_changing(winner, space.complete({**base, **kept}), group)
-        if same_point(without) != same_point(winner):
-            names = tuple(groups[group])
-            label = _label(group, names, point.get(group), base.get(group))
-            found.append(Change(group, label, names, without))
-    return found
+        one = change(group)
+        if same_point(one.without) != same_point(winner):
+            found.append(one)
+    alone = int(min(trainings, len(found))) - 1
+    if not 1 <= alone < len(found) - 1:
+        return found
+    return [*found[:alone], change(*(one.group for one in found[alone:]))]
 
 
-def _still_changing(winner: Recipe, point: Mapping[str, Value], group: str) -> Recipe:
-    """The winner at another point: what changes while it trains does so still, but for a group."""
+def affordable(state: State, winner: Recipe, limit: float) -> float:
+    """Ablations that `limit` full trainings pay for, once the finals have had theirs."""
+    spent = sum(_cost(state, t.recipe) for t in of_phase(state, "verdict"))
+    return max(0.0, (limit - spent) / _cost(state, winner))  # none of them has been trained yet
+
+
+def spending(allowance: float | None) -> float:
+    """Full trainings that the verdict may spend on `allowance`."""
+    return math.inf if allowance is None else allowance + _SLACK
+
+
+def _still_changing(winner: Recipe, point: Mapping[str, Value], groups: Sequence[str]) -> Recipe:
+    """The winner at another point: what changes while it trains does so still, but for groups."""
     changes = []
     for at, values in winner.changes:
-        kept = {n: v for n, v in values.items() if n in point and _group(n) != group}
+        kept = {n: v for n, v in values.items() if n in point and _group(n) not in groups}
         if kept:
             changes.append((at, kept))
     return replace(winner, point=point, changes=tuple(changes))
@@ -224,15 +248,16 @@ def _ablations(state: State, limit: float) -> list[Planned]:
     finals = {t.recipe.seed for c in order[:1] for t in c.trials if t.status == Status.DONE}
     seeds = [s for s in fresh_seeds(state, max(state.config.seeds, 1)) if s in finals]
     known = {(same_point(t.recipe), t.recipe.seed) for t in of_phase(state, "verdict")}
-    cost = _cost(state, winner)  # none of them has been trained yet
+    trainings = affordable(state, winner, limit)
+    taken_back = changes(state, winner, trainings)
     found: list[Planned] = []
     for seed in seeds:
-        for change in changes(state, winner):
+        for change in taken_back:
             recipe = replace(change.without, seed=seed)
             if (same_point(recipe), seed) in known:
                 continue
-            limit -= cost
-            if limit < 0:
+            trainings -= 1
+            if trainings < 0:
                 return found
             found.append(Planned("ablation", change.label, recipe))
     return found

@@ -52,7 +52,7 @@ from automl.study.contenders import (
     values_of,
     violation_of,
 )
-from automl.study.finals import Planned, changes, next_trials
+from automl.study.finals import Planned, affordable, changes, next_trials, spending
 from automl.study.state import State
 from automl.study.tradeoffs import Further, Place, further, places
 
@@ -94,7 +94,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """What one change of the winner gives, from runs without it.
+    """What a change of the winner gives, or what several together do, from runs without it.
 
     `gain` is positive when the change helps; None when every run without it diverged or failed,
     or when none was run.
@@ -102,12 +102,13 @@ class Ablation:
     """
 
     label: str
-    group: str
+    group: str  # "optimizer", "batch_size"; "" for several that were taken back together
     changed: Mapping[str, tuple[Value, Value]]  # name: (baseline's value, winner's)
     value: Sample  # without the change, on the split of the verdict
     gain: float | None
     noise: float | None
     diverged: int = 0
+    failed: int = 0
 
     @property
     def proven(self) -> bool:
@@ -330,7 +331,8 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
     groups = [values_of(state, c, split) for c in order]
     step = resolution(state, split)
     base, found = baseline_recipe(state).point, []
-    for change in changes(state, winner.recipe):
+    trainings = affordable(state, winner.recipe, spending(state.allowance))
+    for change in changes(state, winner.recipe, trainings):
         without_it = same_point(change.without)
         runs = [
             t
@@ -339,6 +341,7 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         ]
         without = {t.recipe.seed: v for t in runs if (v := value_of(state, t, split)) is not None}
         diverged = sum(t.status == Status.DIVERGED for t in runs)
+        failed = sum(t.failed for t in runs)
         whole = {t.recipe.seed: value_of(state, t, split) for t in winner.trials}
         shared = [s for s in without if whole.get(s) is not None]
         left, right = [whole[s] for s in shared], [without[s] for s in shared]
@@ -346,7 +349,8 @@ def _ablations(state: State, order: Sequence[Contender], split: Split) -> list[A
         gain = _minus(Sample.of([v for v in left if v is not None]).mean, value.mean, sign)
         wide = noise(groups, len(left), len(right), resolution=step) if shared else None
         changed = {n: (base.get(n), winner.recipe.point.get(n)) for n in change.names}
-        found.append(Ablation(change.label, change.group, changed, value, gain, wide, diverged))
+        counts = {"diverged": diverged, "failed": failed}
+        found.append(Ablation(change.label, change.group, changed, value, gain, wide, **counts))
     return sorted(found, key=_worth)
 
 

@@ -108,6 +108,15 @@ def test_the_verdict_keeps_what_it_wants_but_never_more_than_two_fifths() -> Non
     assert Budget.parse(small.budget).allowance(after(small, 12)) == 8
 
 
+def test_what_is_under_way_counts_as_spent() -> None:
+    study = config("20full")
+    budget = Budget.parse(study.budget)
+    state = after(study, 11, phases=("search",))
+    assert not budget.searching(state)
+    state.open.clear()  # it was lost: the search takes its place
+    assert budget.searching(state)
+
+
 def test_time_is_shared_by_the_workers() -> None:
     study = config("2m", workers=2)
     budget = Budget.parse(study.budget)

@@ -6,6 +6,7 @@ import pytest
 
 from automl.recipe import Recipe
 from automl.records import Status
+from automl.reports.tables import change_words
 from automl.study.comparison import Sample
 from automl.study.contenders import contenders
 from automl.study.finals import changes, fresh_seeds
@@ -178,13 +179,29 @@ def test_ablations_take_one_change_back_at_a_time(study: Study) -> None:
     assert trials[0].recipe.point["batch"] == "mixup"
 
 
-def test_ablations_stop_at_the_allowance(study: Study) -> None:
-    study.judge(9)
+@pytest.mark.parametrize(
+    ("allowance", "labels", "measured"),
+    [
+        (9, ["optimizer back to adamw", "without mixup, batch_size back to 64"], [1, 1]),
+        (7, ["optimizer back to adamw"], [1, 0, 0]),  # what was not run is still named
+    ],
+)
+def test_a_short_allowance_takes_the_last_changes_back_together(
+    study: Study, allowance: float, labels: list[str], measured: list[int]
+) -> None:
+    study.judge(allowance)
     found = study.finish({"finalist 1": (0.98, 0.981, 0.979), "*": (0.95, 0.951, 0.949)})
-    assert sum(t.phase == "ablation" for t in study.state.trials.values()) == 2
-    assert [a.value.n for a in found.ablations] == [1, 1, 0]  # what was not run is still named
-    assert found.ablations[2].gain is None
-    assert not found.ablations[2].proven
+    trials = [t for t in study.state.trials.values() if t.phase == "ablation"]
+    assert [t.label for t in trials] == labels
+    assert [a.value.n for a in found.ablations] == measured
+    if len(labels) == 2:
+        both = next(a for a in found.ablations if not a.group)
+        assert {n for n in both.changed if "." not in n} == {"batch", "batch_size"}
+        assert change_words(both) == "batch none -> mixup, batch size 64 -> 128"
+        assert trials[1].recipe.point == SPACE.complete({"optimizer": "muon"})
+    for a in found.ablations[len(labels) :]:
+        assert a.gain is None
+        assert not a.proven
 
 
 def test_taking_back_a_pinning_optimizer_brings_the_schedule_along() -> None:
