@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -44,12 +43,14 @@ def ls(runs: Runs = Path("runs"), journal: JournalUrl = None) -> None:
         where = journal or runs
         typer.echo(f"no studies in {where} yet; start with: automl tune digits")
         return
+    unreadable = []
     for name in names:
         try:
             rows.append(_row(name, _state(name, runs, journal), runs, journal))
         except AutomlError as error:
-            rows.append([name, "", f"unreadable: {error}"])
-    typer.echo("\n".join(aligned(rows, right=(3, 4, 5))))
+            rows.append([name, "", "unreadable", *[""] * 5])
+            unreadable.append(f"{name}: {error}")
+    typer.echo("\n".join([*aligned(rows, right=(3, 4, 5)), *unreadable]))
 
 
 def show(
@@ -225,26 +226,23 @@ def rm(
     """
     import sys
 
-    from automl.study.journal import delete
+    from automl.study.removing import remains, remove
     from automl.tuning import store_address
 
-    state = _state(name, runs, journal)
+    there = remains(name, runs=runs, journal=journal)
     if not yes:
         if not sys.stdin.isatty():
             raise StudyError(f"deleting study '{name}' needs a yes: automl rm {name} --yes")
-        trials = counted(len(state.trials), "trial")
-        typer.confirm(f"Delete study '{name}' with {trials} for good?", abort=True)
-    folder = runs / name
-    assert state.config is not None
-    delete(journal or str(folder / "journal.db"), name)  # refuses while it runs
-    if folder.exists():
-        shutil.rmtree(folder)
-    if state.config.place:
-        from automl.objects import remove  # as above
+        what = ", which cannot be read," if there.trials is None else (
+            f" with {counted(there.trials, 'trial')}")  # fmt: skip
+        typer.confirm(f"Delete study '{name}'{what} for good?", abort=True)
+    remove(name, runs=runs, journal=journal)  # refuses while it runs
+    if there.place:
+        from automl import objects  # a bucket's library
 
-        remove(state.config.place)
+        objects.remove(there.place)
     typer.echo(f"deleted study '{name}'")
-    store = store_address(state.config.mlflow, runs)
+    store = store_address(there.mlflow, runs)
     if store and (not store.startswith("sqlite:///") or Path(store[10:]).exists()):
         from automl.tracking.forget import forget  # imports mlflow: seconds
 

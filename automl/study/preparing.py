@@ -225,8 +225,13 @@ def saved_state(name: str, *, runs: Path = Path("runs"), journal: str | None = N
         state = replay(event for _, event in reader.events())
     finally:
         reader.close()
+    if state.config is None and journal is None:
+        raise StudyError(
+            f"study '{name}' was ended before it began: {url} holds no event; begin it again, or "
+            f"automl rm {name}"
+        )
     if state.config is None:
-        raise StudyError(f"no study named '{name}' in {journal or runs}{_others(runs)}")
+        raise StudyError(f"no study named '{name}' in {journal}{_others(runs)}")
     return state
 
 

@@ -83,7 +83,7 @@ class StudyConfig(StudyOptions):
         if odd:
             raise StudyError(
                 f"the study was begun by another version of automl, with an option '{odd[0]}' that "
-                "this one lacks; read it with that one, or begin anew under another --name"
+                "this one lacks; read it with that one, or delete it: automl rm NAME"
             )
         low, high, eta = data["fidelity"]
         packing, learnt, pool = (data.get(n) for n in ("packing", "portfolio", "pool"))

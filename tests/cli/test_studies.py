@@ -90,8 +90,9 @@ def test_ls_goes_on_after_a_broken_journal(main: Main, runs: Path, capsys: Out) 
     (runs / "broken" / "journal.db").write_text("not a database at all, but long enough to tell")
     assert main(["ls"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert any(row.startswith("broken  ") and "unreadable: " in row for row in rows)
-    assert len(rows) == 4
+    assert [row.split() for row in rows if row.startswith("broken ")] == [["broken", "unreadable"]]
+    assert rows[-1].startswith("broken: runs/broken/journal.db is not a journal")
+    assert len(rows) == 5
 
 
 def test_a_study_of_another_version_is_told_as_such(main: Main, runs: Path, capsys: Out) -> None:
@@ -202,6 +203,24 @@ def test_rm_deletes_the_study_and_leaves_the_others(main: Main, runs: Path, caps
     assert main(["rm", "done", "--yes"]) == 0
     assert capsys.readouterr().out == "deleted study 'done'\n"
     assert sorted(p.name for p in runs.iterdir()) == ["killed"]
+
+
+def test_rm_deletes_what_no_other_command_can_read(main: Main, runs: Path, capsys: Out) -> None:
+    begun = {"kind": "study", "config": {**config().to_json(), "warp": 9}, "at": 1.0}
+    _write("foreign", [begun]).close()
+    _write("begun", []).close()  # killed between its journal and its first event
+    (runs / "broken").mkdir()
+    (runs / "broken" / "journal.db").write_text("not a database at all, but long enough to tell")
+    assert main(["show", "begun"]) == 2
+    assert "'begun' was ended before it began" in capsys.readouterr().err
+    for name in ("foreign", "begun", "broken"):
+        assert main(["rm", name]) == 2
+        assert f"automl rm {name} --yes" in capsys.readouterr().err
+        assert main(["rm", name, "--yes"]) == 0
+        assert capsys.readouterr().out == f"deleted study '{name}'\n"
+    assert main(["rm", "broken", "--yes"]) == 2
+    assert "no study named 'broken'" in capsys.readouterr().err
+    assert sorted(p.name for p in runs.iterdir()) == ["done", "killed"]
 
 
 def test_rm_refuses_a_running_study(main: Main, running: Journal, capsys: Out) -> None:
