@@ -12,7 +12,7 @@ from automl.recipe import Recipe
 from automl.records import TaskCard, TaskSpec
 from automl.reports.sources import Root, root_of
 from automl.reports.train_script import Part, architecture
-from automl.tasks import images, table, user_file
+from automl.tasks import images, table, user_code, user_data
 from automl.tasks.digits import load_digits_tensors
 from automl.tasks.fitting import three_splits
 from automl.tasks.metrics import METRICS
@@ -78,8 +78,8 @@ def _table(card: TaskCard, recipe: Recipe, load: str) -> Part:
 def _users_model(spec: TaskSpec, card: TaskCard, recipe: Recipe, file: str) -> Part:
     """Their model, data, metric and perhaps loss, by importing their file."""
     given = ", ".join(f"{n}={v!r}" for n, v in recipe.below("model.").items())
-    roots = [root_of(user_file._loaded), root_of(user_file._splits)]
-    setup = f"FILE = {file}\ntask = _loaded(FILE)  # model, data and metric are yours"
+    roots = [root_of(user_code.load_module), root_of(user_data.read_splits)]
+    setup = f"FILE = {file}\ntask = load_module(FILE)  # model, data and metric are yours"
     metric = "task.metric(outputs, targets)"
     if card.metric in METRICS:
         known = root_of(METRICS[card.metric].value)
@@ -90,7 +90,7 @@ def _users_model(spec: TaskSpec, card: TaskCard, recipe: Recipe, file: str) -> P
         setup += _USERS_LOSS
     return Part(
         roots=tuple(roots),
-        load="return _splits(FILE, task)",
+        load="return read_splits(FILE, task)",
         model=f"task.model({given})",
         metric=metric,
         setup=setup,

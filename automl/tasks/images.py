@@ -157,14 +157,16 @@ def _listed(root: Path) -> tuple[list[Path], Tensor, tuple[str, ...]]:
         if not images:
             continue
         if len(images) < _FEWEST:
-            raise TaskError(f"{folder}: {len(images)} images; a class needs at least {_FEWEST}")
+            raise TaskError(
+                f"{folder}: a class needs at least {_FEWEST} images; this one has {len(images)}"
+            )
         labels += [len(classes)] * len(images)
         classes.append(folder.name)
         files += images
     if len(classes) < 2:
         raise TaskError(
-            f"{root}: {len(classes)} folders with images; there must be one folder a class, "
-            f"such as {root.name}/cat/1.png"
+            f"{root}: images in {len(classes) or 'none'} of its folders; there must be two folders "
+            f"or more, one a class, such as {root.name}/cat/1.png"
         )
     return files, torch.tensor(labels, dtype=torch.int64), tuple(classes)
 

@@ -8,6 +8,7 @@ text are left out and named. Medians, categories and scales come from the traini
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -155,10 +156,13 @@ def read_frame(path: Path) -> Any:
     except pd.errors.EmptyDataError:
         raise TaskError(f"{name} is empty; a header line and rows were expected") from None
     except UnicodeDecodeError as error:
-        raise TaskError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise TaskError(f"{name}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
         raise TaskError(f"{name}: {error.strerror or _line(error)}") from None
     except ValueError as error:  # pandas' ParserError and Arrow's ArrowInvalid among them
+        if ragged := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            cells, line, found = ragged.groups()
+            raise TaskError(f"{name}:{line}: {found} cells, where {cells} were expected") from None
         raise TaskError(f"{name}: cannot be read: {_line(error)}") from None
     if len(frame) == 0:
         raise TaskError(f"{name} holds a header, but no rows")
@@ -203,7 +207,8 @@ def _target(column: Any, metric: str | None, place: str) -> tuple[np.ndarray, tu
     numbers = None if pd.api.types.is_bool_dtype(column.dtype) else _numbers(column, share=1.0)
     distinct = sorted(column.unique(), key=str) if numbers is None else sorted(np.unique(numbers))
     if len(distinct) < 2:
-        raise TaskError(f"{place}: only one class, {distinct[0]}; at least two are needed")
+        only = distinct[0] if numbers is None else f"{distinct[0]:g}"
+        raise TaskError(f"{place}: every row has the same value, {only}; at least two are needed")
     if numbers is not None:
         fits = METRICS[metric].targets if metric in METRICS else ()
         whole = bool((numbers == np.round(numbers)).all())

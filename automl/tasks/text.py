@@ -31,7 +31,8 @@ def open_text(spec: TaskSpec) -> ModelTask:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise TaskError(f"{path.name}: not UTF-8 text at byte {error.start}") from None
+        place = f"{path.name}: not UTF-8 text at byte {error.start}"
+        raise TaskError(f"{place}; save it as UTF-8") from None
     if len(text) < _FEWEST:
         raise TaskError(f"{path.name}: {len(text)} characters; a model needs at least {_FEWEST:,}")
     characters = sorted(set(text))

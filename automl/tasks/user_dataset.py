@@ -48,7 +48,11 @@ def is_dataset(data: object) -> bool:
 
 
 def read_dataset(source: Any, *, column: bool) -> Split:
-    """All samples as tensors, or a split that reads them when asked for."""
+    """All samples as tensors, or a split that reads them when asked for.
+
+    Raises:
+        ValueError: they differ in shape.
+    """
     pairs = UserPairs(source, range(len(source)), column=column)
     if len(pairs) == 0:
         return Split(torch.zeros(0), torch.zeros(0))
@@ -58,6 +62,12 @@ def read_dataset(source: Any, *, column: bool) -> Split:
     if not same or x.numel() * 4 * len(pairs) > _RESIDENT_BYTES:
         return Split(dataset=pairs)
     xs, ys = zip(*(pairs[i] for i in range(len(pairs))), strict=True)
+    for i, found in enumerate(xs):
+        if found.shape != x.shape:
+            raise ValueError(
+                f"sample {i} has the shape {tuple(found.shape)}, sample 0 {tuple(x.shape)}; "
+                "make them one size in the dataset: crop, resize or pad"
+            )
     return Split(torch.stack(xs), torch.stack(ys))
 
 

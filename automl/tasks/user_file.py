@@ -17,16 +17,12 @@ The file imports nothing of ours. What is wrong in it is told in one line, with 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import math
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +34,13 @@ from automl.records import TaskSpec
 from automl.space.files import load_space
 from automl.space.ranges import Choice, Range, Value, parse_range
 from automl.tasks.aiming import further_metrics
-from automl.tasks.fitting import Found, all_of, card_for, plainly, split_indices
+from automl.tasks.fitting import Found, all_of, card_for, plainly
 from automl.tasks.metrics import Metric, direction_of, metric_for
-from automl.tasks.task import Evaluate, ModelTask, Split, Task
+from automl.tasks.task import Evaluate, ModelTask, Task
 from automl.tasks.teacher import Teacher, of_module, read_teacher, without_teacher
-from automl.tasks.user_dataset import (
-    first_samples,
-    is_dataset,
-    parts_of,
-    read_dataset,
-    user_tensor,
-)
+from automl.tasks.user_code import blame, line_of, load_module
+from automl.tasks.user_data import read_splits
+from automl.tasks.user_dataset import first_samples
 from automl.tasks.user_loop import loop_task, setting
 
 _EPOCHS = 20.0
@@ -61,7 +53,7 @@ def open_user_file(spec: TaskSpec) -> Task:
         TaskError: "task.py:14: what was found; what would be right".
     """
     path = Path(spec.source).resolve()
-    module = _loaded(path)
+    module = load_module(path)
     if hasattr(module, "model"):
         return _model_task(spec, path, module)
     if hasattr(module, "train"):
@@ -82,14 +74,14 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
             )
     if callable(getattr(module, "augment", None)):
         raise TaskError(
-            f"{path.name}:{_line(module.augment)}: augment is not used; choose augmentation with "
+            f"{path.name}:{line_of(module.augment)}: augment is not used; choose augmentation with "
             "--set batch=none,flip_crop, or draw it in a torch dataset"
         )
-    splits = _splits(path, module)
-    with blame(path, _line(module.data), "data cannot be read"):
+    splits = read_splits(path, module)
+    with blame(path, line_of(module.data), "data cannot be read"):
         x, y = first_samples(splits["train"], 256)
     target = _kind_of_target(y)
-    line = _line(module.model)
+    line = line_of(module.model)
     make = module.model
     searched = _arguments(path, make, line)
     extra = dict(searched)
@@ -123,10 +115,10 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
     further = further_metrics(spec, metric.name, target)
     evaluate = all_of([evaluate, *(plainly(m) for m in further)])
     if own_loss is not None:
-        with blame(path, _line(module.loss), "loss fails"):
+        with blame(path, line_of(module.loss), "loss fails"):
             float(own_loss(output, y[:2], {}).mean())
         _pairs(path, "loss", module.loss, output, y[:2])
-    with blame(path, _line(module.metric), "metric fails"):
+    with blame(path, line_of(module.metric), "metric fails"):
         evaluate(output, y[:2])
     if callable(module.metric) and spec.metric is None:
         _pairs(path, "metric", module.metric, output, y[:2])
@@ -134,7 +126,12 @@ def _model_task(spec: TaskSpec, path: Path, module: ModuleType) -> ModelTask:
         _kind_of_input(x), tuple(x.shape[1:]), outputs, target,
         outputs if target == "tokens" else 0,
     )  # fmt: skip
-    kind = f"{int(y.max()) + 1} classes" if target == "classes" else target
+    numbers = "a number" if outputs == 1 else f"{outputs} numbers"
+    kind = {
+        "classes": f"{int(y.max()) + 1} classes",
+        "values": f"{numbers} to predict",
+        "tokens": f"one of {outputs} tokens to predict at each place",
+    }[target]
     count = len(splits["train"])
     found = Found(
         name=path.stem,
@@ -183,7 +180,7 @@ def _arguments_of(make: Callable[..., object]) -> Callable[[Recipe], dict[str, V
 
 def _own_teacher(path: Path, module: ModuleType, x: Tensor, output: Tensor, device: str) -> Teacher:
     """The file's `teacher`, tried once."""
-    own, line = module.teacher, _line(module.teacher)
+    own, line = module.teacher, line_of(module.teacher)
     if not callable(own):
         raise TaskError(
             f"{path.name}: teacher is a {type(own).__name__}; give a torch module or a function"
@@ -223,7 +220,7 @@ def _pairs(
         return
     if torch.isfinite(right) and not torch.allclose(found, right):
         raise TaskError(
-            f"{path.name}:{_line(own)}: {name} pairs outputs of shape {tuple(output.shape)} with "
+            f"{path.name}:{line_of(own)}: {name} pairs outputs of shape {tuple(output.shape)} with "
             f"targets of shape {tuple(y.shape)} all with all; bring both to one shape first"
         )
 
@@ -309,94 +306,6 @@ def _metric(path: Path, module: ModuleType, spec: TaskSpec, target: str) -> tupl
     return metric, evaluate
 
 
-# Data ---------------------------------------------------------------------------------------
-
-
-def _splits(path: Path, module: ModuleType) -> dict[str, Split]:
-    """Train, valid and test; what the user did not split, we do."""
-    data = module.data
-    line = _line(data)
-    if callable(data):
-        with blame(path, line, "data() fails"):
-            data = data()
-    with blame(path, line, "data cannot be read"):
-        parts = _parts(path, data)
-        if hasattr(module, "test_data"):
-            parts["test"] = module.test_data
-        flat = hasattr(module, "loss")
-        splits = {name: _split(path, name, pair, flat=flat) for name, pair in parts.items()}
-    train = splits["train"]
-    if len(train) < 10:
-        raise TaskError(f"{path.name}: data holds {len(train)} samples; at least 10")
-    # Classes that are read only when asked for cannot be shared out alike.
-    labels = torch.zeros(len(train)) if train.y is None else train.y
-    if set(splits) == {"train"}:
-        cut = parts_of(train, split_indices(labels))
-        return dict(zip(("train", "valid", "test"), cut, strict=True))
-    if "valid" not in splits:
-        splits["train"], splits["valid"] = parts_of(train, split_indices(labels, (0.8, 0.2)))
-    return splits
-
-
-def _parts(path: Path, data: Any) -> dict[str, Any]:
-    names = ("train", "valid", "test")
-    if isinstance(data, Mapping):
-        usual = {"val": "valid", "validation": "valid"}
-        renamed: dict[str, Any] = {usual.get(str(k), str(k)): v for k, v in data.items()}
-        if "train" not in renamed or not set(renamed) <= set(names):
-            raise TaskError(
-                f"{path.name}: data has the keys {', '.join(renamed)}; use train, valid, test"
-            )
-        return renamed
-    if is_dataset(data):
-        return {"train": data}
-    if not isinstance(data, tuple | list):
-        raise TaskError(
-            f"{path.name}: data is a {type(data).__name__}; give (x, y), or one such pair a split"
-        )
-    if len(data) <= 3 and all(
-        is_dataset(part) or (isinstance(part, tuple | list) and len(part) == 2) for part in data
-    ):
-        return dict(zip(names, data, strict=False))
-    if len(data) == 2:
-        return {"train": data}
-    raise TaskError(
-        f"{path.name}: data has {len(data)} parts; give (x, y), or one such pair a split"
-    )
-
-
-def _split(path: Path, name: str, pair: Any, *, flat: bool) -> Split:
-    """One split; `flat`: real targets stay as they were given, for a loss of the user's."""
-    if is_dataset(pair):
-        read = read_dataset(pair, column=not flat)
-        if read.x is None or read.y is None:
-            return read
-        x, y = read.x, read.y
-    else:
-        x, y = (user_tensor(part) for part in pair)
-    if len(x) != len(y):
-        raise TaskError(f"{path.name}: data ({name}) has {len(x)} x, but {len(y)} y")
-    if not torch.isfinite(x).all() or not torch.isfinite(y).all():
-        raise TaskError(f"{path.name}: data ({name}) holds values that are not finite")
-    if not y.is_floating_point() and y.numel() and int(y.min()) < 0:
-        raise TaskError(
-            f"{path.name}: data ({name}) holds the class {int(y.min())}; number classes from 0, "
-            "or give y as floats for regression"
-        )
-    if x.dtype in (torch.uint8, torch.bool):
-        x = x.float()  # pixels and marks; tokens come as int64
-    return _targets(Split(x, y), flat=flat)
-
-
-def _targets(split: Split, *, flat: bool) -> Split:
-    """Targets as the loss takes them: one column for ours, as they were given for the user's."""
-    assert split.y is not None
-    y = split.y.to(torch.int64) if split.y.dtype in (torch.uint8, torch.bool) else split.y
-    if y.is_floating_point() and y.ndim == 1 and not flat:
-        y = y.unsqueeze(1)
-    return Split(split.x, y)
-
-
 def _kind_of_target(y: Tensor) -> Literal["classes", "values", "tokens"]:
     if y.is_floating_point():
         return "values"
@@ -407,54 +316,6 @@ def _kind_of_input(x: Tensor) -> Literal["vector", "image", "tokens"]:
     if not x.is_floating_point():
         return "tokens"
     return "image" if x.ndim == 4 else "vector"
-
-
-# The user's lines ---------------------------------------------------------------------------
-
-
-def _loaded(path: Path) -> ModuleType:
-    """The module of a file; its folder is on the path, as when Python runs it."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(f"automl_task_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with blame(path, 1, ""):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def blame(path: Path, line: int, what: str) -> Iterator[None]:
-    """Turn what the user's code raises into one line with its place.
-
-    The place is the deepest line of the user's file on the way to the error, else `line`.
-    """
-    try:
-        yield
-    except TaskError:
-        raise
-    except SyntaxError as error:
-        raise TaskError(f"{path.name}:{error.lineno}: SyntaxError: {error.msg}") from None
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f.lineno for f in frames if f.filename == str(path) and f.lineno]
-        text = " ".join(str(error).split())[:300]
-        prefix = f"{what}: " if what and not lines else ""
-        at = lines[-1] if lines else line
-        raise TaskError(f"{path.name}:{at}: {prefix}{type(error).__name__}: {text}") from None
-
-
-def _line(thing: object) -> int:
-    """Line on which something of the user's is defined; 1 when that cannot be told."""
-    try:
-        return inspect.getsourcelines(thing)[1]  # type: ignore[arg-type]
-    except (TypeError, OSError):
-        return 1
 
 
 def _by(shape: torch.Size) -> str:

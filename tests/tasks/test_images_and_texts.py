@@ -163,9 +163,9 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, dict[str, object], str]] = {
     "no such task": (write("x", "x"), "digitz", {}, "nearest: 'digits'"),
     "no such file": (write("x", "x"), "gone.csv", {"target": "y"}, "gone.csv"),
     "unknown suffix": (write("t.docx", "x"), "t.docx", {}, "t.docx.*'.docx'"),
-    "no images": (lambda f: (f / "p").mkdir(), "p", {}, "0 folders with images"),
-    "one folder": (folder_of(cat=12), "p", {}, "one folder a class"),
-    "few images": (folder_of(cat=12, dog=3), "p", {}, "dog: 3 images"),
+    "no images": (lambda f: (f / "p").mkdir(), "p", {}, "images in none of its folders"),
+    "one folder": (folder_of(cat=12), "p", {}, "images in 1 of its folders"),
+    "few images": (folder_of(cat=12, dog=3), "p", {}, "dog: a class needs at least 10 images"),
     "cut image": (cut_short, "p", {}, "dark/7.png is no image"),
     "other classes": (
         folder_of(**{"train/a": 12, "train/b": 12, "test/a": 12, "test/c": 12}), "p", {},

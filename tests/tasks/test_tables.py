@@ -223,7 +223,7 @@ WRONG: dict[str, tuple[str, str | None, str]] = {
     "header only": ("a,b,y\n", "y", "no rows"),
     "no target given": (GOOD, None, "--target"),
     "no such target": (GOOD.replace("b,y", "b,price", 1), "prize", "nearest: 'price'"),
-    "one class": (GOOD.replace("no", "yes"), "y", "only one class, yes"),
+    "one class": (GOOD.replace("no", "yes"), "y", "every row has the same value, yes"),
     "no target known": ("a,y\n" + "1,\n" * 40, "y", "missing in every row"),
     "too few rows": ("a,y\n1,b\n2,c\n", "y", "2 rows with a target"),
     "names as target": (
@@ -232,7 +232,7 @@ WRONG: dict[str, tuple[str, str | None, str]] = {
         "different texts",
     ),
     "nothing to learn from": ("a,y\n" + "1,b\n1,c\n" * 30, "y", "no column is left"),
-    "a ragged row": (GOOD + "1,2,3,4,5\n", "y", "cannot be read"),
+    "a ragged row": (GOOD + "1,2,3,4,5\n", "y", "t.csv:62: 5 cells, where 3 were expected"),
 }
 
 

@@ -184,6 +184,19 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
     "not finite": (VALUES, "* 3", "/ 0", r"not finite"),
     "three parts": (CLASSES, "data = (x,", "data = (x, x,", r"data has 3 parts"),
     "a number as data": (CLASSES, "data = (x, (x[:, 0] > 0).long())", "data = 3", r"data is a int"),
+    "a loader as data": (
+        CLASSES, "data = (x, (x[:, 0] > 0).long())", "data = torch.utils.data.DataLoader(x)",
+        r"data is a DataLoader; the search makes the batches: .* \(data = loader.dataset\)",
+    ),
+    "a loader a split": (
+        CLASSES, "data = (x, (x[:, 0] > 0).long())", "data = [torch.utils.data.DataLoader(x)] * 2",
+        r"data holds a DataLoader",
+    ),
+    "several sizes": (
+        CLASSES, "data = (x, (x[:, 0] > 0).long())",
+        "data = torch.utils.data.StackDataset([torch.ones(4 + i % 2) for i in range(20)], x[:20])",
+        r"sample 1 has the shape \(5,\), sample 0 \(4,\); make them one size",
+    ),
     "all with all": (VALUES, 'metric = "rmse"', PAIRS, r"^task.py:7: metric pairs .* all with all"),
     "all with all in the loss": (
         VALUES, "epochs = 2", "def loss(o, t):\n    return (o - t) ** 2",
