@@ -173,8 +173,10 @@ def _say(text: str, code: int) -> int:
 
 
 def _usage(error: TyperException) -> str:
-    """One line: the command, what was wrong, where to read more."""
+    """One line: the command, what was wrong, where to read more; a bare group's help as it is."""
     ctx = getattr(error, "ctx", None)
+    if ctx is not None and error.format_message() == ctx.get_help():
+        return error.format_message()
     path = ctx.command_path if ctx else "automl"
     text = " ".join(error.format_message().split()).rstrip(".")
     return f"{path}: {text[:1].lower()}{text[1:]}; see {path} --help"

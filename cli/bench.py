@@ -57,9 +57,10 @@ def packs(
         ),
     ] = False,
 ) -> None:
-    """Train packs of 2, 4, 8 ... like-shaped trials beside a single one, and compare.
+    """Compare packs of like-shaped trials with a trial that trains alone.
 
-    Stops where another doubling gains less than a tenth, as `automl tune --pack auto` does.
+    Packs of 2, 4, 8 and so on, until another doubling gains less than a tenth: where `automl tune`
+    stops, too.
     """
     from .quiet import quiet
 

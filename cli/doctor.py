@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import typer
 
+from automl.reports.numerals import counted
+
 from .options import Runs
 from .table import aligned
 
@@ -104,7 +106,9 @@ def _torch() -> Iterator[Finding]:
         yield Finding("problem", "torch", f"cannot be imported: {str(error).splitlines()[0]}")
         return
     if not torch.cuda.is_available():
-        yield Finding("ok", "device", f"cpu, {torch.get_num_threads()} threads; no CUDA device")
+        yield Finding(
+            "ok", "device", f"cpu, {counted(torch.get_num_threads(), 'thread')}; no CUDA device"
+        )
         return
     for i in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(i)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from .options import Broker, JournalUrl, Runs
+from .options import JournalUrl, Runs, Server
 
 app = typer.Typer(
     help="Run studies that were detached.",
@@ -23,11 +23,11 @@ def _group() -> None:
 
 
 @app.command()
-def start(runs: Runs = Path("runs"), journal: JournalUrl = None, broker: Broker = None) -> None:
-    """Run the studies that `automl tune --detach` leaves, until Ctrl-C or SIGTERM.
+def start(runs: Runs = Path("runs"), journal: JournalUrl = None, broker: Server = None) -> None:
+    """Run the studies that were detached, until Ctrl-C or SIGTERM.
 
-    Each is a process of its own. They end with the service, which takes them up when it starts
-    again; the service is made for systemd or a container.
+    `automl tune --detach` leaves them. Each is a process of its own. They end with the service,
+    which takes them up when it starts again; the service is made for systemd or a container.
     """
     import os
 

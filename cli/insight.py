@@ -25,9 +25,7 @@ def explain(name: StudyName, runs: Runs = Path("runs"), journal: JournalUrl = No
 def compare(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="NAME NAME...", help="Studies of one task.", autocompletion=study_names
-        ),
+        typer.Argument(metavar="NAME", help="Studies of one task.", autocompletion=study_names),
     ],
     runs: Runs = Path("runs"),
     journal: JournalUrl = None,

@@ -14,6 +14,14 @@ Runs = Annotated[Path, spelled("runs")]
 JournalUrl = Annotated[str | None, spelled("journal")]
 MlflowStore = Annotated[str | None, spelled("mlflow")]
 Broker = Annotated[str | None, spelled("broker")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="URL|@FILE",
+        help="The Redis server: redis://HOST:6379/0.  [default: AUTOML_BROKER]",
+    ),
+]
 QueueName = Annotated[str, spelled("queue")]
 Detach = Annotated[
     bool,

@@ -49,7 +49,8 @@ class PlainLines:
         self._spent = ended // 2
         self._failures = Counter(t.status for t in state.trials.values() if _bad(t.status))
         assert state.config is not None
-        self._line(f"{state.config.name}: goes on after {counted(ended, 'trial')}{self._best()}")
+        there = f"goes on after {counted(ended, 'trial')}" if ended else "no trial has ended yet"
+        self._line(f"{state.config.name}: {there}{self._best()}")
 
     def update(self, event: Mapping[str, Any]) -> None:
         """Take a journal event, or one of "smoke", "progress", "phase", "crew"."""

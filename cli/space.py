@@ -16,14 +16,15 @@ from .table import aligned
 space = typer.Typer(
     name="space",
     help="List and show search spaces.",
+    no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
-@space.command("list")
-def list_() -> None:
+@space.command("ls")
+def ls() -> None:
     """List the shipped spaces."""
     from automl.space.files import shipped
 
@@ -46,7 +47,7 @@ def show(
         typer.Option("--set", metavar="NAME=RANGE", help="Fix, narrow or list a hyperparameter."),
     ] = None,
 ) -> None:
-    """Show the hyperparameters of a space with their ranges, defaults and conditions."""
+    """Show what may vary in a space: ranges, defaults, conditions."""
     from automl.space.files import load_space
 
     from .quiet import quiet

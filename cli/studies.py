@@ -350,6 +350,7 @@ def _trials_table(state: State) -> list[str]:
         return (t.failed or not ranked, -t.reached, state.violation(t), behind, worth)
 
     trials = sorted(state.search_trials(), key=order)
+    waits = "stopped" if state.ended == "done" else "waiting"  # at a rung
     titles = [plain_name(n).upper() for n in further]
     rows = [
         ["TRIAL", state.config.card.metric.upper(), *titles, "STATE", "STEPS", "TIME", "RECIPE"]
@@ -360,7 +361,7 @@ def _trials_table(state: State) -> list[str]:
                 ("*" if t.number in front else "") + str(t.number),
                 scale.value(t.last(state.metric)),
                 *(written(n, t.last(n)) for n in further),
-                t.status,
+                waits if t.status == "waiting" else t.status,
                 f"{t.reached}/{t.recipe.steps}",
                 duration(t.seconds),
                 _what(t, base),

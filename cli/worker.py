@@ -11,7 +11,7 @@ import typer
 
 from automl.errors import ExecutorError
 
-from .options import Broker, QueueName
+from .options import Server
 from .table import aligned
 
 _TAIL = 20  # lines of a log
@@ -31,8 +31,13 @@ Logs = Annotated[
 
 @app.command()
 def start(
-    broker: Broker = None,
-    queue: QueueName = "cpu",
+    broker: Server = None,
+    queue: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Queue to take work from, or several: gpu,cpu.", show_default=True
+        ),
+    ] = "cpu",
     devices: Annotated[
         str, typer.Option(metavar="LIST", help="cpu, or GPUs: 0,1.", show_default=True)
     ] = "cpu",
@@ -80,7 +85,7 @@ def start(
 
 
 @app.command("ls")
-def list_workers(broker: Broker = None) -> None:
+def list_workers(broker: Server = None) -> None:
     """List the workers that live."""
     workers = _living(_url(broker))
     if not workers:
@@ -105,7 +110,7 @@ def list_workers(broker: Broker = None) -> None:
 @app.command()
 def drain(
     name: Annotated[str, typer.Argument(metavar="NAME", help="cpu-0, or cpu-0@host.")],
-    broker: Broker = None,
+    broker: Server = None,
 ) -> None:
     """Let a worker finish what it trains, and leave."""
     from automl.executors.celery import drain as ask

@@ -84,7 +84,10 @@ def _mattered(state: State, scale: Scale) -> list[str]:
     if not found:
         return [f"What mattered cannot be told from fewer than {ENOUGH} trials."]
     heard = sum(bool(t.curve) for t in state.search_trials())
-    lines = [f"What mattered to a trial's rank, alone ({counted(heard, 'trial')}):"]
+    lines = [
+        f"What mattered: how much of the ranks of {counted(heard, 'trial')} each setting explains,",
+        "and its options by the median of those that were trained to the end (so many):",
+    ]
     wide = max(len(i.name) for i in found)
     for one in found:
         words = _options(state, one, scale)

@@ -57,7 +57,7 @@ FLAGS = {
     "strategies": "--help",
     "space": "--help",
     "space show": "--help --set",
-    "space list": "--help",
+    "space ls": "--help",
     "lr-find": "--device --help --optimizer --plot --set --target --updates",
     "bench": "--help",
     "bench packs": "--compile --device --help --largest --set --target",
@@ -111,6 +111,17 @@ def test_help_lists_commands_in_groups(main: Main, capsys: pytest.CaptureFixture
 def test_no_arguments_show_the_help(main: Main, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "Search:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", ["arch", "bench", "driver", "space", "worker"])
+def test_a_group_without_a_command_shows_its_help(
+    group: str, main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([group]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"Usage: automl {group} [OPTIONS] COMMAND")
+    assert "\nCommands:\n" in err
+    assert "..." not in err.partition("Commands:")[2]  # no line is cut
 
 
 @pytest.mark.parametrize("command", FLAGS)
@@ -194,7 +205,7 @@ def test_help_loads_nothing_heavy(code: str) -> None:
     assert done.stderr.split() == []
 
 
-@pytest.mark.parametrize("arguments", [["ls"], ["show", "nosuch"], ["methods"], ["space", "list"]])
+@pytest.mark.parametrize("arguments", [["ls"], ["show", "nosuch"], ["methods"], ["space", "ls"]])
 def test_looking_loads_no_torch_and_no_mlflow(arguments: list[str]) -> None:
     code = (
         f"import sys; from automl.cli.app import main; main({arguments!r}); "
@@ -276,7 +287,6 @@ WRONG = {
     "lr-find digits --optimizer lionn": "no optimizer named 'lionn'; nearest: 'lion'",
     "lr-find digits --plot nowhere/x.svg": "--plot nowhere/x.svg: no folder",
     "methods lionn": "no method named 'lionn'; nearest: 'lion'",
-    "space": "missing command",
     "space show nosuch": "no space named 'nosuch'",
     "transfer digits --small 64 --large 32": "--small 64 and --large 32: give a larger width",
     "transfer digits --argument depth": "'depth' is no whole-number argument",

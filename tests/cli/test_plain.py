@@ -58,6 +58,8 @@ def test_a_study_taken_up_again_says_where_it_stands() -> None:
     plain = PlainLines(State(), lines.append)
     plain.load(replay(e for e in events(trials=12) if "at" in e))
     assert lines == ["digits: goes on after 12 trials; best 97.93 % (trial 7)"]
+    plain.load(replay(e for e in events(trials=0, end=False, workers=0) if "at" in e))
+    assert lines[1:] == ["digits: no trial has ended yet"]
 
 
 def test_long_silence_is_broken() -> None:

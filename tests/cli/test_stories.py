@@ -96,6 +96,7 @@ def test_a_newcomer_tunes_digits_and_looks_around(automl: Run, place: Path) -> N
     assert re.search(r"^digits +digits +done +12 ", automl("ls").stdout, re.MULTILINE)
     shown = automl("show", "digits").stdout
     assert verdict.splitlines()[0] in shown
+    assert " waiting " not in shown  # who was at a rung when the search ended is stopped
     best = automl("best", "digits").stdout
     assert best == (place / "runs/digits/best.toml").read_text()
 
