@@ -17,6 +17,7 @@ from automl.space.ranges import Value
 from automl.study.state import State, Trial
 
 _ENOUGH = 16  # values before a number's trend is shown
+_ENDED = 4  # trials trained to the end before these alone are compared
 _WEAK = 0.2  # correlation below which a trend is left out
 
 
@@ -53,11 +54,18 @@ def matters(state: State, *, top: int = 4) -> list[Matter]:
     return sorted(found, key=lambda m: -m.share)[:top]
 
 
+def seen_at(state: State) -> int | None:
+    """The step at which trials are compared: the first rung while few have ended, then the end."""
+    ended = [t for t in state.finished() if not t.recipe.changes]
+    return state.config.fidelity[0] if len(ended) < _ENDED and state.config else None
+
+
 def _rows(state: State) -> list[tuple[Trial, float]]:
-    """Trials with values that compare: finished ones, or all at the first rung while few are."""
-    rows = [(t, t.last(state.metric)) for t in state.finished() if not t.recipe.changes]
-    if len(rows) < 4 and state.config:
-        rung = state.config.fidelity[0]
+    """Trials with values that compare."""
+    rung = seen_at(state)
+    if rung is None:
+        rows = [(t, t.last(state.metric)) for t in state.finished() if not t.recipe.changes]
+    else:
         rows = [(t, dict(t.values(state.metric)).get(rung)) for t in state.search_trials()]
     return [(t, v) for t, v in rows if v is not None and math.isfinite(v)]
 

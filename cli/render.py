@@ -27,7 +27,7 @@ from automl.study.prescreening import trust_words
 from automl.study.state import State, Trial
 
 from .crew import size, trains, what
-from .matters import Matter, matters
+from .matters import Matter, matters, seen_at
 from .wording import about, curve
 
 _RECENT = 3
@@ -62,6 +62,7 @@ class Screen:
             self._state = state
             self._failures = Counter(t.status for t in state.trials.values() if _bad(t.status))
             self._matters: list[Matter] = []
+            self._where = ""
             self._stale, self._reckon_at = state.config is not None, 0.0
             self._seen = self._clock()
 
@@ -295,7 +296,7 @@ class Screen:
         if not found:
             return []
         wide = max(len(m.name) for m in found)
-        lines = [Text("what matters so far (best value of each)", "bold")]
+        lines = [Text(f"what matters so far (best value of each {self._where})", "bold")]
         for m in found:
             line = Text(f"  {m.name:<{wide}}  ", "dim")
             line.append(m.text)
@@ -307,6 +308,8 @@ class Screen:
         begun = time.monotonic()
         if self._stale and begun >= self._reckon_at:
             self._matters, self._stale = matters(self._state), False
+            step = seen_at(self._state)
+            self._where = "at the end" if step is None else f"at step {step:,}"
             self._reckon_at = begun + 20 * (time.monotonic() - begun)
 
     def _failed(self) -> list[Text]:

@@ -118,7 +118,11 @@ def _tiles(state: State, verdict: Verdict, scale: Scale) -> list[tuple[str, str,
     kept = verdict.standing(verdict.winner)
     if kept is not None:
         sample = kept.on(verdict.split)
-        spread = f"± {scale.size(sample.sd)} over {counted(sample.n, 'seed')}" if sample.sd else ""
+        spread = (
+            f"± {scale.size(sample.sd)} over {counted(sample.n, 'seed')}"
+            if sample.sd is not None
+            else ""
+        )
         if sample.mean is not None:
             found.append((scale.value(sample.mean), f"{verdict.split} {scale.words}", spread))
     d = verdict.difference
