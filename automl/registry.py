@@ -40,11 +40,6 @@ class Method:
     when: str = ""
     evidence: str = ""
 
-    @property
-    def published(self) -> int | None:
-        """The year of the source; an arXiv number begins with it."""
-        return self.year or year_of(self.source)
-
 
 def year_of(source: str) -> int | None:
     """The year in which an arXiv number begins."""

@@ -22,7 +22,6 @@ Server = Annotated[
         help="The Redis server: redis://HOST:6379/0.  [default: AUTOML_BROKER]",
     ),
 ]
-QueueName = Annotated[str, spelled("queue")]
 Detach = Annotated[
     bool,
     typer.Option("--detach", help="Leave it to the driver service, which is started if need be."),

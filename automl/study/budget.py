@@ -129,17 +129,6 @@ class Budget:
             wanted = min(wanted, left / max(state.full_seconds(), 1e-3))
         return max(wanted, 0.0)
 
-    def share_spent(self, state: State) -> float:
-        """Share of the tightest limit that is used up, 0 to 1; what a progress bar shows."""
-        shares = [0.0]
-        if self.seconds is not None:
-            shares.append(state.wall_seconds / self.seconds)
-        if self.fulls is not None:
-            shares.append(_fulls(state) / self.fulls)
-        if self.trials is not None:
-            shares.append(state.searched / self.trials)
-        return min(max(shares), 1.0)
-
     def _verdict_fulls(self, config: StudyConfig, total: float) -> float:
         return min(_wanted(config), _VERDICT_SHARE * total)
 

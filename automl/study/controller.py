@@ -188,7 +188,7 @@ class _Driver:
         asked: list[Segment] = []
 
         def ask(beside: Segment | None) -> Segment | None:
-            if beside is not None and not self.budget.room(self.state, asked):
+            if (asked or beside is not None) and not self.budget.room(self.state, asked):
                 return None
             begun = sum(s.start == 0 for s in asked)
             if beside is not None:

@@ -260,7 +260,8 @@ def _unmeasured(state: State) -> Verdict:
     if best is None:
         reason = "no trial was trained to its last step"
     else:
-        reason = "no training on fresh seeds; the budget left none, or the study was interrupted"
+        why = "the search has not ended" if state.allowance is None else "the budget left none"
+        reason = f"no training on fresh seeds: {why}"
     label = "" if best is None else "baseline" if best is first else "incumbent"
     return Verdict("not measured", card.metric, card.direction, "validation", label, label,
                    standings=tuple(standings), reason=reason)  # fmt: skip
