@@ -28,7 +28,8 @@ _H = 0.7  # a third of the rungs' range away, what differs between points is hal
 _TREND = 1.0  # T
 _LENGTH = 0.5  # of the prior's median length-scale, in unit cubes, times sqrt(d)
 _SPREADS = (1.0, 1.0, 1.0, 1.5)  # of the priors: lengths, variance, persistence, noise
-_MEDIANS = (0.0, 1.0, math.log(1e-3))  # log variance, logit persistence, log noise
+_MEDIANS = (0.0, 1.0, math.log(1e-2))  # log variance, logit persistence, log noise
+_NOISY = 0.3  # where the second start of a fit stands
 _STEPS = 30  # of L-BFGS
 
 
@@ -56,19 +57,26 @@ class Process:
 def fit(x: np.ndarray, s: np.ndarray, y: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
     """The mode of theta given losses `y` [n] at points `x` [n, d] and shares `s` [n].
 
-    `start` is the mode for less data, if there is one.
+    `start` is the mode for less data, if there is one. There may be two modes: one that goes
+    through every loss, and one that takes most of their spread for noise. So the climb begins
+    twice, and the higher one counts.
     """
     prior = _prior(x.shape[1])
-    found = minimize(
-        _objective,
-        prior if start is None else start,
-        args=(x, s, y),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(m - 5, m + 5) for m in prior],
-        options={"maxiter": _STEPS},
-    )
-    theta: np.ndarray = found.x
+    noisy = prior.copy()
+    noisy[-1] = math.log(_NOISY)
+    found = [
+        minimize(
+            _objective,
+            begin,
+            args=(x, s, y),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(m - 7, m + 5) for m in prior],
+            options={"maxiter": _STEPS},
+        )
+        for begin in (prior if start is None else start, noisy)
+    ]
+    theta: np.ndarray = min(found, key=lambda each: each.fun).x
     return theta
 
 

@@ -13,7 +13,7 @@ from automl.search.columns import Columns
 from automl.search.gaussian_process import _objective, _prior, condition, fit, log_improvement
 from automl.search.samplers.gp import GpSampler
 from automl.search.samplers.random import RandomSampler
-from automl.space.ranges import Float
+from automl.space.ranges import Choice, Float, Int
 from automl.space.tree import Space
 
 from .search_problems import SPACE, error
@@ -50,6 +50,19 @@ def test_the_process_goes_through_what_it_has_seen_and_doubts_the_rest() -> None
     mean, deviation = process.predict(np.array([[0.3], [0.35], [1.0]]))
     assert mean[:2] == pytest.approx(np.sin([1.8, 2.1]), abs=0.1)
     assert deviation[2] > 3 * deviation[1]
+
+
+def test_noise_is_seen_even_by_a_process_that_went_through_all_it_had_seen() -> None:
+    rng = np.random.default_rng(0)
+    x, s = rng.random((40, 4)), np.ones(40)
+    y = (x[:, 0] - 0.5) ** 2 * 4 + rng.normal(0, 0.7, 40)
+    through = _prior(4)
+    through[:4] -= 3
+    through[-1] -= 4
+    process = condition(fit(x, s, y, through), x, s, y)
+    mean, _ = process.predict(x)
+    assert math.exp(process.theta[-1]) == pytest.approx(0.7**2, rel=0.4)
+    assert np.abs(mean - y).mean() > 0.3
 
 
 def test_losses_at_a_rung_tell_where_to_look_at_the_end() -> None:
@@ -91,6 +104,14 @@ def test_gp_avoids_trials_that_run() -> None:
         gp.observe(trial, (x - 0.5) ** 2)
     pending = {gp.suggest(trial).point["x"] for trial in range(10, 16)}
     assert len(pending) == 6
+
+
+def test_gp_tries_all_points_of_a_small_grid_before_one_comes_again() -> None:
+    space = Space({"a": Choice(["x", "y", "z"]), "b": Int(0, 5)})
+    gp = GpSampler(space, seed=0, startup=3)
+    for trial in range(18):
+        gp.observe(trial, float(gp.suggest(trial).point["b"]))  # type: ignore[arg-type]
+    assert len(gp._seen) == 18
 
 
 def test_gp_shows_its_model_the_best_of_a_long_history() -> None:

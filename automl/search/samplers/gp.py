@@ -42,7 +42,7 @@ _PARENTS = 10
 _WORTHLESS = 0.01  # expected improvement, where 1 is from the median trial to the best tenth
 _IN_A_ROW = 5  # proposals
 _LEAST_TRIALS = 20
-_CANDIDATES = 50  # before a point is taken that was tried already
+_CANDIDATES = 50  # places that no trial has, before a point is taken that was tried already
 
 
 class GpSampler:
@@ -63,6 +63,7 @@ class GpSampler:
         self._startup = startup
         self._drawn = 0
         self._seen: set[tuple[tuple[str, Value], ...]] = set()
+        self._tried: set[bytes] = set()  # rows: a look at them is cheaper than decoding a place
         self._units: dict[int, np.ndarray] = {}
         self._rows: dict[int, np.ndarray] = {}
         self._running: dict[int, np.ndarray] = {}  # rows of which nothing has been heard
@@ -101,6 +102,7 @@ class GpSampler:
         self._units[trial] = self._space.encode(point)
         self._rows[trial] = self._columns.of(self._units[trial][None])[0]
         self._running[trial] = self._rows[trial]
+        self._tried.add(self._rows[trial].tobytes())
 
     def observe(self, trial: int, loss: float, curve: Mapping[float, float] | None = None) -> None:
         seen = {1.0: loss} if loss == math.inf or not curve else curve
@@ -124,14 +126,15 @@ class GpSampler:
 
     def _untried(self, units: np.ndarray, fixed: Point) -> dict[str, Value]:
         """The first of `units` that no trial has; the very first when all are known."""
-        for unit in units:
+        fresh = [row.tobytes() not in self._tried for row in self._columns.of(units)]
+        for unit in units[fresh][:_CANDIDATES]:
             point = self._space.decode(unit, fixed)
             if tuple(point.items()) not in self._seen:
                 return point
         return self._space.decode(units[0], fixed)
 
     def _propose(self, fixed: Point) -> np.ndarray:
-        """Places in the unit cube [`_CANDIDATES`, d], the most promising first."""
+        """Places in the unit cube [n, d], the most promising first."""
         process, trials = self._model()
         held = {i: d.range.encode(fixed[d.name])
                 for i, d in enumerate(self._space) if d.name in fixed}  # fmt: skip
@@ -158,7 +161,7 @@ class GpSampler:
         if not held:  # within a pack's choices less may be left than in the whole space
             small = math.exp(float(value.max())) < _WORTHLESS
             self._worthless = self._worthless + 1 if small else 0
-        chosen: np.ndarray = pool[np.argsort(-value, kind="stable")[:_CANDIDATES]]
+        chosen: np.ndarray = pool[np.argsort(-value, kind="stable")]
         return chosen
 
     def _changed(self, parents: np.ndarray, count: int, size: float) -> np.ndarray:
