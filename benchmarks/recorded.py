@@ -7,8 +7,8 @@ Tables: complete grids, one full training a cell. Scores are maximized.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Problem:
     best: float
     median: float
     portfolio: Sequence[Point] = ()
+    truth: Mapping[float, float] = field(default_factory=dict)  # noise-free scores, if known
 
     def measure(self, recipe: Recipe, step: int) -> tuple[dict[str, float], float]:
         scores, seconds = self.curve(recipe.point)

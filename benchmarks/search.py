@@ -27,6 +27,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from made_up import HALF_A, HALF_B, made_up
 from recorded import TABLES, TASKS, Problem, experience, lcbench, table
 from search_peers import PEERS, drive
 
@@ -35,6 +36,12 @@ from automl.records import Pack, Segment
 from automl.search.learnt import Experience, learnt
 from automl.search.strategy import default_fidelity, make_strategy
 
+SETS = {
+    "lcbench": TASKS,
+    "tables": TABLES,
+    "made-up-a": HALF_A,
+    "made-up-b": HALF_B,
+}
 Run = tuple[str, str, int, int, int]  # task, name, seed, workers, full trainings
 
 
@@ -152,7 +159,7 @@ def draw(names: Sequence[str], regret: np.ndarray, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--on", choices=("lcbench", "tables"), default="lcbench")
+    parser.add_argument("--on", choices=tuple(SETS), default="lcbench")
     parser.add_argument("--fulls", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="in virtual time")
@@ -170,9 +177,9 @@ def main() -> None:
 
     @cache
     def make(task: str) -> Problem:
-        if args.on == "tables":
-            return table(args.data, task)
-        return lcbench(args.data, task)
+        if args.on.startswith("made-up"):
+            return made_up(task)
+        return (table if args.on == "tables" else lcbench)(args.data, task)
 
     def begun(task: str) -> Problem:
         problem = make(task)
@@ -183,8 +190,7 @@ def main() -> None:
         return problem
 
     kept = Kept(args.keep)
-    known_tasks = TASKS if args.on == "lcbench" else TABLES
-    tasks = [(j, t) for j, t in enumerate(known_tasks) if not args.tasks or t in args.tasks]
+    tasks = [(j, t) for j, t in enumerate(SETS[args.on]) if not args.tasks or t in args.tasks]
     names = [*args.peers, *args.strategies]
     longest = max(args.fulls)
     regret = np.zeros((len(names), len(tasks), args.seeds, longest))
@@ -197,7 +203,8 @@ def main() -> None:
                     problem = begun(task) if name.endswith("+portfolio") else make(task)
                     at = time.process_time()
                     best = run(problem, name, fulls=longest, seed=key[2], workers=args.workers)
-                    kept.add(key, best.tolist(), time.process_time() - at)
+                    took = time.process_time() - at
+                    kept.add(key, [problem.truth.get(b, b) for b in best.tolist()], took)
                 scores, took = kept.get(key) or ([], 0.0)
                 regret[i, place, s] = np.pad(scores, (0, longest - len(scores)), mode="edge")
                 seconds[i] += took
