@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from automl.train.keyed_dropout import KeyedDropout
+
 _TENSORS = ("_parameters", "_buffers", "_modules", "training")
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_DROPOUTS = (KeyedDropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size)
 
@@ -36,7 +38,7 @@ def _class(module: nn.Module) -> Hashable:
 
 
 def _attributes(module: nn.Module) -> Hashable:
-    hidden = {*_TENSORS, "p"} if type(module) in _DROPOUTS else {*_TENSORS}
+    hidden = {*_TENSORS, "p", "passing"} if type(module) in _DROPOUTS else {*_TENSORS}
     own = {
         n: v for n, v in sorted(vars(module).items()) if n not in hidden and "state_dict" not in n
     }

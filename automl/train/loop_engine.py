@@ -16,7 +16,6 @@ from torch import Tensor
 from automl.methods.stages import Batch
 from automl.train.inputs import Inputs
 from automl.train.packed import Packed
-from automl.train.seeding import seed_torch
 
 MemberLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Mapping[str, Tensor]], Tensor]
 """(output [b, ...], y [b, ...], y2, weight [b], hyper of 0-dim tensors) -> 0-dim loss."""
@@ -52,7 +51,7 @@ class LoopEngine:
         losses, keys = [], work.keys()
         with torch.enable_grad():
             for k, module in enumerate(packed.modules):
-                seed_torch(keys[k], packed.w.device)
+                packed.begin_pass(k, keys[k])
                 with work.precision():
                     output = module(batch.x[k])
                 y2 = None if batch.y2 is None else batch.y2[k]

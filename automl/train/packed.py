@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from automl.errors import RecipeError
 from automl.methods.stages import Layout, Role, Slot
+from automl.train.keyed_dropout import keyed
+from automl.train.seeding import Bits, seed_torch
 
 
 class Packed:
@@ -29,6 +31,8 @@ class Packed:
         self, modules: Sequence[nn.Module], *, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.modules = [m.to(device=device, dtype=dtype).train() for m in modules]
+        self.bits = Bits(device)
+        self._passings = [keyed(module, self.bits) for module in self.modules]
         layouts = [layout_of(m) for m in self.modules]
         self.layout = layouts[0]
         if any(layout != self.layout for layout in layouts):
@@ -51,9 +55,15 @@ class Packed:
         """The plain module's own state dict, copied."""
         return {n: x.detach().clone() for n, x in self.modules[member].state_dict().items()}
 
+    def begin_pass(self, member: int, key: int) -> None:
+        """Set what a member's model draws at random from here on."""
+        seed_torch(key, self.w.device)
+        self._passings[member].begin(key)
+
     def keep(self, members: Sequence[int]) -> None:
         """Go on with these members only."""
         self.modules = [self.modules[k] for k in members]
+        self._passings = [self._passings[k] for k in members]
         self.w = self.w[list(members)]
         self.g = self.g[list(members)]
         self._bind()

@@ -46,7 +46,7 @@ def _scramble(z: int) -> int:
 def seed_torch(key: int, device: torch.device | None = None) -> None:
     """Set torch's global generator, of the CPU and of `device`, to `key`.
 
-    What `nn.Dropout` and the user's modules draw is keyed in this way.
+    What the user's modules draw is keyed in this way; `nn.Dropout` by `keyed_dropout.py`.
     """
     # torch.manual_seed formats a stack trace on each call while CUDA is not in use: 50 us.
     torch.default_generator.manual_seed(key)
@@ -67,6 +67,47 @@ def seed_all(key: int) -> None:
 
 Given = Callable[[Callable[[], Sequence[Tensor]]], Sequence[Tensor]]
 """Hands on the tensors that its argument makes: see `Inputs`."""
+
+
+class Bits:
+    """Random bits hashed from keys; keeps the indices, so that a CUDA graph finds them again.
+
+    Constants are tensors, too: torch makes one of each of Python's numbers, which takes longer
+    than to hash some hundred of them.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        def number(value: int) -> Tensor:
+            return torch.tensor(value, dtype=torch.int32, device=device)
+
+        self.device = torch.device(device)
+        self._indices: dict[int, Tensor] = {}
+        self._first, self._second = number(0x7FEB352D), number(0x846CA68B - (1 << 32))
+        # How far to shift, and the bits that a shift leaves.
+        self._by = {by: (number(by), number((1 << (32 - by)) - 1)) for by in (15, 16)}
+
+    def __call__(
+        self, first: Tensor | int, second: Tensor | int, n: int, at: Tensor | int = 0
+    ) -> Tensor:
+        """[k, n] int32, all 32 bits random, from the index `at` on.
+
+        Of both halves of k keys, [k, 1] int32 each, or of one.
+        """
+        index = self._indices.get(n)
+        if index is None:
+            index = torch.arange(n, dtype=torch.int32, device=self.device).unsqueeze(0)
+            self._indices[n] = index
+        x = (index + at if isinstance(at, Tensor) or at else index) ^ first
+        self._fold(x, 16).mul_(self._first)
+        self._fold(x, 15).mul_(self._second)
+        self._fold(x, 16).add_(second)
+        self._fold(x, 16).mul_(self._first)
+        return self._fold(x, 15)
+
+    def _fold(self, x: Tensor, by: int) -> Tensor:
+        """x ^= x >> by, the shift filling with zeros (torch's own copies the sign)."""
+        shift, rest = self._by[by]
+        return x.bitwise_xor_(x.bitwise_right_shift(shift).bitwise_and_(rest))
 
 
 class _Stream:
@@ -92,7 +133,7 @@ class KeyedDraws:
         self._given = given
         self._streams = [_Stream(mix(seed, "draws")) for seed in seeds]
         self._device = torch.device(device)
-        self._indices: dict[int, Tensor] = {}
+        self._hashed = Bits(device)
 
     def at(self, steps: int | Sequence[int]) -> KeyedDraws:
         """Begin the draws of one step: of the same for all members, or of each one's own."""
@@ -149,39 +190,21 @@ class KeyedDraws:
     def _bits(self, n: int) -> Tensor:
         """[k, n] int32, all 32 bits random."""
         keys = self._next()
-        index = self._indices.get(n)
-        if index is None:
-            index = torch.arange(n, dtype=torch.int32, device=self._device).unsqueeze(0)
-            self._indices[n] = index
-        first: Tensor | int
-        second: Tensor | int
         if self._given is None and len(self._streams) == 1:
-            first, second = _halves(*keys())
-        else:
-            first, second = self._handed(lambda: self._words(keys()))
-        x = index ^ first
-        _shift_xor(x, 16).mul_(0x7FEB352D)
-        _shift_xor(x, 15).mul_(0x846CA68B - (1 << 32))
-        _shift_xor(x, 16).add_(second)
-        _shift_xor(x, 16).mul_(0x7FEB352D)
-        return _shift_xor(x, 15)
+            return self._hashed(*halves(*keys()), n)
+        first, second = self._handed(lambda: self._words(keys()))
+        return self._hashed(first, second, n)
 
     def _handed(self, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
         return make() if self._given is None else self._given(make)
 
     def _words(self, keys: list[int]) -> Sequence[Tensor]:
         """Both halves of the keys, [k, 1] int32 each."""
-        halves = [_halves(key) for key in keys]
-        words = torch.tensor(halves, dtype=torch.int32, device=self._device)
+        words = torch.tensor([halves(key) for key in keys], dtype=torch.int32, device=self._device)
         return words[:, :1], words[:, 1:]
 
 
-def _halves(key: int) -> tuple[int, int]:
-    """Of a key, as 32-bit integers with a sign."""
+def halves(key: int) -> tuple[int, int]:
+    """Both words of a key, as 32-bit integers with a sign."""
     low, high = key & 0xFFFFFFFF, key >> 32
     return low - ((low >> 31) << 32), high - ((high >> 31) << 32)
-
-
-def _shift_xor(x: Tensor, by: int) -> Tensor:
-    """x ^= x >> by, the shift filling with zeros (torch's own copies the sign)."""
-    return x.bitwise_xor_(x.bitwise_right_shift(by).bitwise_and_((1 << (32 - by)) - 1))

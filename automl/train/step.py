@@ -334,7 +334,7 @@ class Program:
             self.packed.layout,
             lane.take_batch(batch),
             loss=loss,
-            begin=lambda k: seed_torch(keys[k], self.device),
+            begin=lambda k: self.packed.begin_pass(lane.rows[k], keys[k]),
             precision=self.precision,
             draws=draws.part(lane.rows),
             scales=self._scales.of(lane),
@@ -356,8 +356,8 @@ class Program:
             self.packed.layout,
             batch,
             loss=loss,
-            begin=lambda k, layer: seed_torch(
-                mix(self._forward_seeds[k], self.clock[k], layer), self.device
+            begin=lambda k, layer: self.packed.begin_pass(
+                k, mix(self._forward_seeds[k], self.clock[k], layer)
             ),
             precision=self.precision,
         )

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from automl.train.keyed_dropout import KeyedDropout
 from automl.train.side_by_side import put_side_by_side
 
-_DROPOUTS: dict[type[nn.Module], Callable[[Tensor, float, bool], Tensor]] = {
-    nn.Dropout: F.dropout,
+# Of whole features: few numbers, drawn by torch.
+_FEATURES: dict[type[nn.Module], Callable[[Tensor, float, bool], Tensor]] = {
     nn.Dropout1d: F.dropout1d,
     nn.Dropout2d: F.dropout2d,
     nn.Dropout3d: F.dropout3d,
 }
+_DROPOUTS = (KeyedDropout, *_FEATURES)
 
 
 class Sites:
@@ -61,10 +63,8 @@ class Sites:
         rate = _rate(layer)
         if rate == 0:
             mask.fill_(1)  # and nothing is drawn, as for the input
-        elif type(layer) is nn.Dropout and ones.is_contiguous() and 0 < rate < 1:
-            mask.bernoulli_(1 - rate).div_(1 - rate)  # what F.dropout does, on one buffer
         else:
-            mask.copy_(_DROPOUTS[type(layer)](ones, rate, True))
+            mask.copy_(_FEATURES[type(layer)](ones, rate, True))
 
 
 def _rate(layer: nn.Module) -> float:
@@ -97,11 +97,16 @@ def substituted(
     Dropout layers of rate 0 among all members (`dropout_rates`) are left out; so is what lays out
     images in a way of its own, unless `images`.
     """
-    for name, layer in list(model.named_modules()):
-        if type(layer) in _DROPOUTS:
+    layers = dict(model.named_modules())
+    masked = {
+        layer: _Masked(name, sites, rates[name])
+        for name, layer in layers.items()
+        if name and type(layer) in _DROPOUTS
+    }
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
+        if layer in masked:  # in each of its places
             parent, _, last = name.rpartition(".")
-            if name:
-                setattr(model.get_submodule(parent), last, _Masked(name, sites, rates[name]))
-        else:
-            put_side_by_side(layer, images=images)
+            setattr(model.get_submodule(parent), last, masked[layer])
+    for layer in layers.values():
+        put_side_by_side(layer, images=images)
     return model

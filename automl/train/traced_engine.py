@@ -29,6 +29,7 @@ from automl.methods.stages import Batch
 from automl.train.compiled import Compiled
 from automl.train.drawn import Drawn, first_uses, taken_out
 from automl.train.fingerprint import fingerprint
+from automl.train.keyed_dropout import KeyedDropout, Use, masks_of, words_of
 from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
@@ -71,11 +72,8 @@ class TracedEngine:
         trace = self._made.get(shapes)
         if trace is None:
             trace = self._made[shapes] = self._trace(work, shapes)
-        given = _inputs(packed, batch, work.hyper)
         program = trace.compiled if self._compile else trace.program
-        if not trace.drawing:
-            return program(*given)
-        return program(*given, *work.inputs(lambda: trace.draws(packed, work.keys())))
+        return program(*_inputs(packed, batch, work.hyper), *trace.random(packed, work))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
@@ -123,17 +121,40 @@ class _Trace:
             masks = [x.new_empty(self._size, *x.shape) for _, x in self._sites.uses]
             tape = taped(whole)(*given, *masks)
         places = first_uses(tape.graph, len(masks))
-        self._drawn = [*map(self._masking, places, range(len(masks))), *taken_out(tape.graph)]
-        self._order = sorted(range(len(self._drawn)), key=lambda i: self._drawn[i].place)
+        # Where each random input stands among them: masks in the order of their uses, then draws.
+        self._uses, self._hashed = self._keyed(packed.modules[0])
+        drawn = {i: self._masking(places[i], i) for i in range(len(masks)) if i not in self._hashed}
+        drawn |= dict(enumerate(taken_out(tape.graph), len(masks)))
+        self._drawn = dict(sorted(drawn.items(), key=lambda one: one[1].place))
         tape.graph.eliminate_dead_code()
         traced = tape.program()
         self.program: Traced = traced
         self.compiled = Compiled(traced)
 
-    @property
-    def drawing(self) -> bool:
-        """Whether anything in it is random."""
-        return bool(self._drawn)
+    def random(self, packed: Packed, work: Pass) -> list[Tensor]:
+        """All that is random in a pass, [k, ...] each, as each member alone draws it."""
+        found: dict[int, Tensor] = {}
+        if self._uses:
+            device = packed.w.device
+
+            def words() -> list[Tensor]:
+                return [words_of(packed.modules, work.keys(), self._uses, device)]
+
+            masks = masks_of(work.inputs(words)[0], self._uses, packed.bits)
+            found |= zip(self._hashed, masks, strict=True)
+        if self._drawn:
+            draws = work.inputs(lambda: self._draws(packed, work.keys()))
+            found |= zip(self._drawn, draws, strict=True)
+        return [found[i] for i in sorted(found)]
+
+    def _keyed(self, model: nn.Module) -> tuple[list[Use], list[int]]:
+        """The uses whose masks are hashed, and where they stand among all uses."""
+        uses, places = list[Use](), list[int]()
+        for i, (name, ones) in enumerate(self._sites.uses):
+            if type(model.get_submodule(name)) is KeyedDropout:
+                uses.append(Use(name, ones))
+                places.append(i)
+        return uses, places
 
     def _masking(self, place: int, use: int) -> Drawn:
         """The masks of one use of a dropout layer."""
@@ -145,14 +166,14 @@ class _Trace:
         whole = ones.new_empty(self._size, *ones.shape)
         return Drawn(place, tuple(whole.shape), whole.stride(), whole.dtype, fill)
 
-    def draws(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
-        """All that is random in a pass [k, ...], as each member alone draws it."""
-        found = [drawn.blank(packed.w.device) for drawn in self._drawn]
+    def _draws(self, packed: Packed, keys: Sequence[int]) -> list[Tensor]:
+        """What torch's generators draw, member by member."""
+        found = [(drawn, drawn.blank(packed.w.device)) for drawn in self._drawn.values()]
         for k, (module, key) in enumerate(zip(packed.modules, keys, strict=True)):
             seed_torch(key, packed.w.device)
-            for i in self._order:
-                self._drawn[i].draw(module, found[i][k])
-        return found
+            for drawn, blank in found:
+                drawn.draw(module, blank[k])
+        return [blank for _, blank in found]
 
 
 def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Traced:

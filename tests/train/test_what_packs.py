@@ -185,6 +185,9 @@ TAKEN: dict[str, Callable[[], ModelTask]] = {
     "both dropouts": lambda: dense(
         lambda m, h: F.dropout(m.a(F.dropout(h, 0.2)), 0.3), a=lambda: nn.Dropout(0.1)
     ),
+    "dropout in two places": lambda: dense(
+        lambda m, h: m.a(h), a=lambda: (lambda d: nn.Sequential(d, linear(), d))(nn.Dropout(0.2))
+    ),
     "attention": lambda: tokens(attended, q=linear, k=linear, v=linear),
     "attention, dropout": lambda: tokens(
         lambda m, h: attended(m, h, 0.2), q=linear, k=linear, v=linear
