@@ -179,7 +179,8 @@ class Packing:
 
     `size` members train best together, each `gain` times as fast as alone; 1: better alone, and
     `reason` says why. Of more, it says why they are no CUDA graph, where that was tried. `rows` are
-    (members, seconds a member and update, peak memory in MiB).
+    (members, seconds a member and update, peak memory in MiB). Where `unfit` members ran out of
+    memory, `size` are those that went on together, which nobody has timed.
     `engine` is "compiled" where compiling such packs pays within the study. Where that was
     measured, `compiled` is the gain then, and `compile_seconds` what compiling took.
     """
@@ -191,6 +192,7 @@ class Packing:
     engine: str = "traced"
     compiled: float = 0.0
     compile_seconds: float = 0.0
+    unfit: int = 0
 
     def up_to(self, largest: int) -> Packing:
         """The same for packs of no more than `largest`: the largest that was timed."""

@@ -123,8 +123,8 @@ class PlainLines:
                 why = f": {trial.message}" if trial.message else ""
                 say = self._line if trial.phase == "supernet" else self._earned
                 say(f"{who}: {trial.status}{why}")
-        if alone := pack_words.alone(state, trial.recipe, report.packing):
-            self._earned(alone)
+        if fewer := pack_words.smaller(state, trial.recipe, report.packing):
+            self._earned(fewer)
         if trial.found is not None:
             self._line(f"{who}: {found_words(state, trial)}")
         best, place = state.incumbent(), place_words(state, trial)

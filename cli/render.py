@@ -116,8 +116,8 @@ class Screen:
             self._recent.append(f"{who} ended with {value}")
         elif trial.status == "waiting":
             self._recent.append(f"{who} paused at step {trial.reached} with {value}")
-        if alone := pack_words.alone(state, trial.recipe, report.packing):
-            self._recent.append(alone)
+        if fewer := pack_words.smaller(state, trial.recipe, report.packing):
+            self._recent.append(fewer)
         self._stale = True
         self._plan()
 

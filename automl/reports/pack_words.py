@@ -45,15 +45,20 @@ def never(config: StudyConfig) -> str:
     return ""
 
 
-def alone(state: State, recipe: Recipe, found: Packing | None) -> str:
-    """That recipes like this one train alone, and why; "" where that is not so, or not known.
+def smaller(state: State, recipe: Recipe, found: Packing | None) -> str:
+    """That recipes like this one train alone, or fewer at a time, and why; "" where neither is so.
 
-    Nor where others do so for the same reason, which was told then.
+    Nor where it was told of others for the same reason.
     """
-    told = found is not None and sum(f.reason == found.reason for _, f in state.packings) > 1
-    if found is None or found.size > 1 or told:
+    if found is None or (found.size > 1 and not found.unfit):
         return ""
-    return f"trials {kind(state, recipe)} train alone: {found.reason}"
+    told = sum((f.reason, f.size) == (found.reason, found.size) for _, f in state.packings) > 1
+    return "" if told else _smaller(kind(state, recipe), found.size, found.reason)
+
+
+def _smaller(kinds: str, size: int, reason: str) -> str:
+    how = "alone" if size == 1 else f"{size} at a time"
+    return f"trials {kinds} train {how}: {reason}"
 
 
 def declined(state: State) -> str:
@@ -96,11 +101,11 @@ def sentence(state: State) -> str:
         text = f"{len(state.packed):,} of {counted(total, 'trial')} trained in packs{faster}"
     else:
         text = f"none of {counted(total, 'trial')} trained in a pack"
-    kinds: dict[str, dict[str, None]] = {}  # by reason
+    kinds: dict[tuple[int, str], dict[str, None]] = {}  # by size and reason
     for recipe, found in state.packings:
-        if found.size == 1:
-            kinds.setdefault(found.reason, {})[kind(state, recipe)] = None
-    reasons = [f"trials {' or '.join(k)} train alone: {reason}" for reason, k in kinds.items()]
+        if found.size == 1 or found.unfit:
+            kinds.setdefault((found.size, found.reason), {})[kind(state, recipe)] = None
+    reasons = [_smaller(" or ".join(k), *why) for why, k in kinds.items()]
     return "; ".join([text, *reasons])
 
 

@@ -265,7 +265,12 @@ class _Driver:
             del self._leaving[pack], self._left[pack]
             size = size_left(left, self.state)
             events = [
-                {"kind": "slot", "trial": s.trial, "gain": 0.0, "slot": slot.to_json()}
+                {
+                    "kind": "slot",
+                    "trial": s.trial,
+                    "gain": self.state.gains[s.trial],
+                    "slot": slot.to_json(),
+                }
                 for s, slot in zip(left, slots_left(left, size), strict=True)
             ]
             self._record(events)

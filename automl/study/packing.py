@@ -92,7 +92,7 @@ class Size:
 
     members: int
     known: bool = True
-    gain: float = 0.0  # expected speed of each against alone; 0: nobody measured
+    found: Packing | None = None  # what was measured, of these or of larger networks
 
 
 def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
@@ -100,8 +100,14 @@ def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
     if largest < 2:
         return Size(1)
     alone = None
+    own = [found for measured, found in state.packings if measured.structure == recipe.structure]
+    largest = min([largest, *(found.size for found in own if found.unfit)])
+    if largest < 2:
+        return Size(1)
     for measured, found in state.packings:
         same = measured.structure == recipe.structure
+        if found.unfit:
+            continue
         if found.size == 1 and (same or (pack == "auto" and _at_most(measured, recipe))):
             alone = Size(1)
         if same and found.size > 1:
@@ -110,9 +116,10 @@ def size_for(recipe: Recipe, state: State, pack: str, largest: int) -> Size:
         return alone
     if pack != "auto":
         return Size(largest)
-    paying = [f for r, f in state.packings if f.size > 1 and _at_most(recipe, r)]
+    timed = [(r, f) for r, f in state.packings if not f.unfit]
+    paying = [f for r, f in timed if f.size > 1 and _at_most(recipe, r)]
     if not paying:
-        kin = [f.size for r, f in state.packings if _kind(r)[0] == _kind(recipe)[0]]
+        kin = [f.size for r, f in timed if _kind(r)[0] == _kind(recipe)[0]]
         return Size(min(max(kin, default=1), largest), known=False)
     return _size(max(paying, key=lambda found: found.size), largest)
 
@@ -143,7 +150,7 @@ def trainings_alike(config: StudyConfig, search_fulls: float) -> float:
 
 
 def _size(found: Packing, largest: int) -> Size:
-    return Size(min(found.size, largest), gain=found.gain)
+    return Size(min(found.size, largest), found=found)
 
 
 def _at_most(a: Recipe, b: Recipe) -> bool:
@@ -168,7 +175,7 @@ class Group:
 
     segments: list[Segment]
     members: int  # at most
-    gain: float = 0.0  # that the members were measured to bring
+    found: Packing | None = None  # what was measured of such packs
     probe: int = 0  # packs of up to so many are to be measured first; this one, if it has members
     mixed: bool = False  # they may stand at different steps
 
@@ -176,6 +183,15 @@ class Group:
     def name(self) -> str:
         """Of the pack: no other of the study has it."""
         return f"{self.segments[0].trial}@{self.segments[0].start}"
+
+    @property
+    def gain(self) -> float:
+        """Expected speed of each of its members against alone; 0: nobody measured."""
+        found, members = self.found, len(self.segments)
+        if found is None or not found.rows or members < 2:
+            return 0.0
+        # Timed before it was compiled, where it is.
+        return gain_of(found, members) * found.gain / gain_of(found, found.size)
 
     def takes(self, segment: Segment) -> bool:
         key = alike if self.mixed else _walk
@@ -240,7 +256,7 @@ class Packer:
             group.segments.append(segment)
             return group
         size = size_for(segment.recipe, state, self._pack, self._largest)
-        group = Group([segment], size.members, size.gain, mixed=self.mixed)
+        group = Group([segment], size.members, size.found, mixed=self.mixed)
         kind = _kind(segment.recipe)[0]
         if not size.known and size.members > 1:
             group.probe = size.members

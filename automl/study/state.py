@@ -150,7 +150,7 @@ class State:
     packed: set[int] = field(default_factory=set)  # trials that were trained in packs
     chosen: Counter[Hashable] = field(default_factory=Counter)  # structures of new trials: free
     led: Counter[Hashable] = field(default_factory=Counter)  # and of those asked to share them
-    gains: dict[int, float] = field(default_factory=dict)  # expected of their packs; 0: unknown
+    gains: dict[int, float] = field(default_factory=dict)  # of their packs' number; 0: unknown
     ended_early: str = ""  # why the search ended before its budget did
     allowance: float | None = None  # full trainings for the verdict; None: still searching
     verdict: Mapping[str, Any] | None = None  # study.verdict.Verdict.to_json()

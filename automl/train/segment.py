@@ -73,7 +73,7 @@ def run(
     if packing is not None and packing.size == 1 and pack.size > 1:
         pack = replace(pack, size=1)
     groups = _groups(pack, store)
-    walks = len(groups)
+    walks, unfit = len(groups), 0
 
     def taking(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[Member, int]] | None:
         found = more(reports, free)
@@ -97,12 +97,17 @@ def run(
                     again = [_member(m.segment, store) for m in part.members]
                     groups.append(Group(again, part.size, part.places))
                 walks += len(groups)
-                if group.size > 1 and not halves:
+                if group.size > 1 and halves:
+                    unfit = max(unfit, group.size)
+                elif group.size > 1:
                     packing = Packing(1, 1.0, worded(error))
             else:
                 reports.append(_failed(walk.members[0], task, error))
         reports += walk.reports
         del walk  # its tensors, before the next group makes its own
+    if unfit:
+        fit = max((r.packed for r in reports if r.status is not Status.OUT_OF_MEMORY), default=1)
+        packing = Packing(fit, 0.0, f"a pack of {unfit} did not fit into memory", unfit=unfit)
     return [replace(r, packing=packing) for r in reports] if packing else reports
 
 

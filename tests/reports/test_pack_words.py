@@ -45,11 +45,20 @@ def test_each_reason_is_told_once_with_all_that_it_holds_for(state: State) -> No
         found = Packing(1, 1.0, REASON)
         state.packings.append((recipe, found))
         told = f"trials like the baseline train alone: {REASON}"
-        assert pack_words.alone(state, recipe, found) == ("" if recipe is wide else told)
+        assert pack_words.smaller(state, recipe, found) == ("" if recipe is wide else told)
     state.packings.append((other, FAST))
-    assert pack_words.alone(state, other, FAST) == ""
+    assert pack_words.smaller(state, other, FAST) == ""
     kinds = "trials like the baseline or with batch size 128, model.width 200 train alone"
     assert pack_words.sentence(state).endswith(f"trained in a pack; {kinds}: {REASON}")
+
+
+def test_a_pack_that_did_not_fit_is_told_once(state: State) -> None:
+    base, found = state.trials[0].recipe, Packing(8, 0.0, "a pack of 16 did not fit", unfit=16)
+    told = "trials like the baseline train 8 at a time: a pack of 16 did not fit"
+    for expected in (told, ""):
+        state.packings.append((base, found))
+        assert pack_words.smaller(state, base, found) == expected
+    assert pack_words.sentence(state).endswith(f"; {told}")
 
 
 @pytest.mark.parametrize(

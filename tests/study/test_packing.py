@@ -16,6 +16,7 @@ from automl.space.ranges import Choice, Float, Int, Value
 from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.packing import (
+    Group,
     Packer,
     Size,
     by_slot,
@@ -72,13 +73,32 @@ def knowing(*found: tuple[Recipe, Packing]) -> State:
 def test_what_pays_pays_for_smaller_networks_and_what_does_not_for_no_larger() -> None:
     pays, not_ = Packing(8, 2.0), Packing(1, 1.0, "too little")
     state = knowing((recipe(32), pays), (recipe(48, 128), not_))
-    assert size_for(recipe(32), state, "auto", 16) == Size(8, gain=2.0)
-    assert size_for(recipe(16, 32), state, "auto", 16) == Size(8, gain=2.0)
+    assert size_for(recipe(32), state, "auto", 16) == Size(8, found=pays)
+    assert size_for(recipe(16, 32), state, "auto", 16) == Size(8, found=pays)
     assert size_for(recipe(64, 128), state, "auto", 16) == Size(1)
     assert size_for(recipe(64), state, "auto", 16) == Size(8, known=False)  # to be tried
-    assert size_for(recipe(32), state, "auto", 4) == Size(4, gain=2.0)
+    assert size_for(recipe(32), state, "auto", 4) == Size(4, found=pays)
     other = recipe(16, architecture="gru")
     assert size_for(other, state, "auto", 16) == Size(1, known=False)
+
+
+def test_a_pack_that_did_not_fit_is_not_made_again() -> None:
+    pays, fits = Packing(8, 2.0), Packing(4, 0.0, "a pack of 8 did not fit", unfit=8)
+    state = knowing((recipe(32), pays), (recipe(32), fits))
+    assert size_for(recipe(32), state, "auto", 16) == Size(4, found=pays)
+    assert size_for(recipe(16), state, "auto", 16) == Size(8, found=pays)
+    assert size_for(recipe(32), state, "8", 8) == Size(4, found=pays)
+    state.packings.append((recipe(32), replace(fits, size=1, unfit=4)))
+    assert size_for(recipe(32), state, "auto", 16) == Size(1)
+
+
+def test_the_gain_that_is_told_is_that_of_the_members_who_train() -> None:
+    rows = ((1, 0.001, 1.0), (4, 0.0005, 1.0), (8, 0.0003, 1.0))
+    found = Packing(8, 10 / 3, rows=rows)
+    members = [Segment(n, recipe(32), 0, 90) for n in range(8)]
+    assert [Group(members[:n], 8, found).gain for n in (1, 4, 8)] == pytest.approx([0, 2, 10 / 3])
+    assert Group(members, 8, replace(found, gain=5.0, engine="compiled")).gain == pytest.approx(5)
+    assert Group(members, 8).gain == 0
 
 
 def test_a_number_given_is_the_size_but_where_a_pack_has_failed() -> None:

@@ -125,6 +125,9 @@ def test_too_large_a_pack_is_halved_and_goes_on(tmp_path: Path) -> None:
     reports = by_trial(run(together(tmp_path, *found), task))
     assert {r.status for r in reports.values()} == {Status.DONE}
     assert [reports[k].packed for k in range(5)] == [1, 1, 1, 2, 2]  # 5 -> 3 + 2, 3 -> 1 each
+    told = Packing(2, 0.0, "a pack of 5 did not fit into memory", unfit=5)
+    assert [reports[k].packing for k in range(5)] == [told] * 5
+    assert Packing.from_json(told.to_json()) == told
 
 
 def test_halves_go_on_from_the_checkpoints_of_the_whole(
