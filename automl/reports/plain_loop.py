@@ -77,10 +77,12 @@ class Trainer:
         batch_size: int,
         seed: int,
         accumulate: int = 1,
+        half: bool = False,
         scales: Mapping[str, tuple[float, float, float]] | None = None,
     ) -> None:
         self.model, self.train, self.batch_size = model, train, batch_size
         self.accumulate = accumulate  # parts of a batch that go through the model one by one
+        self.half = half  # activations in bfloat16
         self.batches, self.loss, self.gradient = batches, loss, gradient
         self.transforms, self.optimizer = transforms, optimizer
         self.schedule, self.averaging = schedule, averaging
@@ -195,9 +197,7 @@ class Trainer:
             batch,
             loss=self.own_loss,
             begin=lambda k, layer: torch.manual_seed(1000 * update + layer),
-            precision=lambda: torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-            ),
+            precision=self.precision,
         )
 
     def looks(self, batch: Batch, update: int) -> Any:
@@ -209,9 +209,7 @@ class Trainer:
             batch,
             loss=self.own_loss,
             begin=lambda k: torch.manual_seed(update),  # all looks of a step drop the same units
-            precision=lambda: torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-            ),
+            precision=self.precision,
             draws=self.random,
             scales=self.a,
         )
@@ -228,7 +226,7 @@ class Trainer:
                 index = stage.choose(index[None], len(self.train), hyper)[0]
                 if stage.score is not None:
                     index = self.ranked(stage)[index]
-        x, y = take(self.train, index, self.device)
+        x, y = take(self.train, index, self.w)
         return Batch(x[None], y[None])
 
     def ranked(self, stage: Stage) -> Tensor:
@@ -237,8 +235,11 @@ class Trainer:
             stage.state["ranks"] = stage.score(self.train.x, self.train.y).argsort(stable=True)
         return stage.state["ranks"]  # type: ignore[no-any-return]
 
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self.precision():
             output = self.model(x)
         half = output.dtype in (torch.float16, torch.bfloat16)
         return output.float() if half else output  # type: ignore[no-any-return]
@@ -298,7 +299,7 @@ class Trainer:
         index = torch.arange(count) * len(self.train) // count
         for part in index.split(CHUNK) if norms else ():
             if len(part) > 1:
-                self.model(take(self.train, part, self.device)[0])
+                self.model(take(self.train, part, self.w)[0])
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -326,7 +327,7 @@ class Trainer:
         outputs, targets = [], []
         with torch.no_grad():
             for index in torch.arange(len(split)).split(CHUNK):
-                x, y = take(split, index, self.device)
+                x, y = take(split, index, self.w)
                 outputs.append(self.forward(x))
                 targets.append(y)
         return torch.cat(outputs), torch.cat(targets)
@@ -375,7 +376,7 @@ def change(
             stage.hyper[name].fill_(numbers[name])
     if model is None:
         return
-    model = model.to(trainer.device)
+    model = model.to(trainer.w)
     model.load_state_dict(trainer.model.state_dict())
     parameters = dict(model.named_parameters())
     for slot in trainer.layout.slots:
@@ -384,12 +385,16 @@ def change(
     trainer.model = model
 
 
-def take(split: Split, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Samples `index` [b] of a split on the device: x [b, ...], y [b, ...]."""
+def take(split: Split, index: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples `index` [b] of a split, beside the weights and as exact: x [b, ...], y [b, ...]."""
     if split.x is not None and split.y is not None:
-        return split.x[index].to(device), split.y[index].to(device)
+        return beside(split.x[index], w), beside(split.y[index], w)
     assert split.dataset is not None
     pairs = [split.dataset[i] for i in index.tolist()]
     x = torch.stack([torch.as_tensor(a) for a, _ in pairs])
     y = torch.stack([torch.as_tensor(b) for _, b in pairs])
-    return x.to(device), y.to(device)
+    return beside(x, w), beside(y, w)
+
+
+def beside(x: Tensor, w: Tensor) -> Tensor:
+    return x.to(w if x.is_floating_point() else w.device)

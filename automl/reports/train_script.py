@@ -208,8 +208,20 @@ def _constants(recipe: Recipe, card: TaskCard) -> str:
             f"ACCUMULATE = {recipe.point.get('accumulate') or 1}  # parts of a batch, one by one",
             f"EVERY = {every}  # updates between lines of output",
             f"DEVICE = torch.device({device})",
+            *_precision(recipe, card),
         ]
     )
+
+
+def _precision(recipe: Recipe, card: TaskCard) -> list[str]:
+    """That of the recipe; where it leaves it open, what the search took on its device."""
+    chosen = recipe.point.get("precision")
+    weights = "float64" if chosen == "float64" else "float32"
+    half = str(chosen == "bfloat16")
+    if chosen is None and card.device != "cpu":
+        supported = "torch.cuda.is_bf16_supported(including_emulation=False)"
+        half = f'DEVICE.type == "cuda" and {supported}'
+    return [f"DTYPE = torch.{weights}  # of weights", f"HALF = {half}  # activations in bfloat16"]
 
 
 def _scales(file: RecipeFile) -> str:
@@ -418,7 +430,7 @@ def main() -> None:
     torch.manual_seed(seed)
     model = {textwrap.indent(part.model, "    ").lstrip()}
     trainer = Trainer(
-        model.to(DEVICE),
+        model.to(DEVICE, DTYPE),
         splits["train"],
         batches={several("batch")},
         loss={loss},
@@ -429,6 +441,7 @@ def main() -> None:
         averaging={one("averaging")},
         batch_size=BATCH_SIZE,
         accumulate=ACCUMULATE,
+        half=HALF,
         seed=seed,{given}
     ){made}
     total = 0.0

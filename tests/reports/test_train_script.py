@@ -131,6 +131,28 @@ def test_a_rich_recipe_learns_digits(card: TaskCard, tmp_path: Path) -> None:
     assert figures["halted"]["validation"] < 60
 
 
+def test_a_script_trains_as_exactly_as_the_search_did(card: TaskCard, tmp_path: Path) -> None:
+    gpu = replace(card, device="cuda")
+    own = 'DEVICE.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)'
+    for where, point, weights, half in (
+        (card, {}, "float32", "False"),
+        (gpu, {}, "float32", own),
+        (gpu, {"precision": "float32"}, "float32", "False"),
+        (gpu, {"precision": "float64"}, "float64", "False"),
+        (card, {"precision": "bfloat16"}, "float32", "True"),
+    ):
+        text = script(where, point)
+        assert f"\nDTYPE = torch.{weights}  #" in text and f"\nHALF = {half}  #" in text
+    mixed = {"batch": "mixup", "optimizer": "sophia_g", "architecture.mlp.norm": "batch"}
+    texts = {}
+    for name in ("float64", "bfloat16"):
+        whole = script(card, {**mixed, "precision": name}, updates=20)
+        check = "with trainer.precision():\n        dtype = model(trainer.next_batch().x[0]).dtype"
+        check += f"\n    assert dtype == torch.{name}\n    trainer.finish()"
+        texts[name] = whole.replace("trainer.finish()", check)
+    assert set(run(tmp_path, texts)) == {"float64", "bfloat16"}
+
+
 def test_a_wide_network_under_mup_brings_its_table_along(card: TaskCard, tmp_path: Path) -> None:
     wide = {"architecture.mlp.width": 256, "parametrization": "mup", "averaging": "none",
             "parametrization.mup.base": 64, "optimizer": "schedule_free_adamw"}  # fmt: skip
