@@ -1,6 +1,6 @@
 """The loop of `train_best.py`: one model, one recipe, plain torch. Its source is copied there.
 
-It takes the same steps as `automl/train/step.py` does for a pack of one, with torch's own random
+It takes the same steps as `automl/train/update.py` does for a pack of one, with torch's own random
 numbers in place of keyed ones: the same score within its spread, not the same digits. A test
 holds the two together. Nothing imports this file but that test.
 """

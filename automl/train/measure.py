@@ -120,7 +120,7 @@ class Judged:
         parts, targets = list[Tensor](), list[Tensor]()
         loss = torch.zeros(len(members), dtype=torch.float64, device=program.device)
         for output, y in self._outputs(split, members):
-            loss += program.judged_losses(output, y) * len(y)
+            loss += program.update.objective.judged(output, y) * len(y)
             parts.append(output)
             targets.append(y)
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

@@ -184,7 +184,7 @@ class Walk:
                 made = program.clock[m.row]
                 while not self._is_there(m) and program.updates_at(m.at + 1) <= made:
                     m.at += 1
-                    m.passes += program.passes(m.row) + program.looked[m.row]
+                    m.passes += program.pipeline.passes(m.row) + program.looked[m.row]
                     program.looked[m.row] = 0
                     if m.at % self._task.card.eval_steps == 0 or self._is_there(m):
                         due.append(k)

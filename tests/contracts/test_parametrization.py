@@ -109,7 +109,7 @@ def _gradient(program: Program) -> Tensor:
     """[p] of the first batch."""
     kept = program.packed.w.clone()
     program.begin(1)
-    batch = program._feed.batch(0)
+    batch = program.update.feed.batch(0)
     loss = nn.functional.cross_entropy(program.packed.modules[0](batch.x[0]), batch.y[0])
     parameters = dict(program.packed.modules[0].named_parameters())
     parts = torch.autograd.grad(loss, [parameters[s.name] for s in program.packed.layout.slots])

@@ -47,7 +47,7 @@ def test_a_pack_trains_as_its_members_alone_within_the_rounding(point: dict[str,
     assert packed == pytest.approx(alone, rel=8 * ROUNDING)
     assert packed == pytest.approx(exact, rel=8 * ROUNDING)
     assert not torch.equal(alone, exact)  # it is bfloat16 indeed
-    engine: Any = pack._engine
+    engine: Any = pack.update.engine
     assert all(trace.images for trace in engine._made.values())
     static, _ = trained(points, "graphed", "bfloat16", 20)
     assert torch.equal(static, packed)  # the same operations

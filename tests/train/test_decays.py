@@ -55,7 +55,7 @@ def by_torch(program: Program, first: Tensor, decay: str, rule: str, lr: float) 
     inside = 0.0 if decay == "independent_decay" else 0.1
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
     optimizer = make(groups, lr=lr, weight_decay=inside)
-    feed = Program(TASK, program.recipes)._feed
+    feed = Program(TASK, program.recipes).update.feed
     feed.begin(range(program.updates))
     for update in range(program.updates):
         batch = feed.batch(update)

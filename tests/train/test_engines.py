@@ -262,7 +262,7 @@ def test_members_of_other_methods_share_one_pass_and_keep_their_own_results(
         _, alone = trained(task, [point], "loop", seeds=[seed])
         assert_equal(pack, alone, [k])
         assert rates[k] == pytest.approx(alone.lr()[0])
-        assert pack.passes(k) == alone.passes(0)
+        assert pack.pipeline.passes(k) == alone.pipeline.passes(0)
         state, expected = pack.state(k), alone.state(0)
         assert state.keys() == expected.keys()
         for name, tensor in expected.items():

@@ -73,8 +73,8 @@ def trained(
 
 
 def reason_of(program: Program) -> str:
-    assert program._graphed is not None
-    return program._graphed.reason
+    assert program.update.graphed is not None
+    return program.update.graphed.reason
 
 
 def assert_same(points: Sequence[dict[str, Value]], task: ModelTask | None = None) -> Program:
@@ -145,19 +145,19 @@ def test_an_update_touches_no_other_device(kind: str) -> None:
     points = {"optimizers": every, "stages": STAGES, "pictures": PICTURES}[kind]
     _, program = trained(points, "graphed", PICTURED if kind == "pictures" else None, steps=1)
     assert not reason_of(program)
-    kept: list[object] = [*program.recipes, program.task, program._graphed]
-    kept += [s.method for lanes in program._all_lanes() for lane in lanes for s in lane.stages]
+    kept: list[object] = [*program.recipes, program.task, program.update.graphed]
+    kept += [s.method for lanes in program.pipeline.every() for lane in lanes for s in lane.stages]
     with Elsewhere():
         other = copy.deepcopy(program, {id(x): x for x in kept})
-    meta = other._draws._device = torch.device("meta")
-    engine: Any = other._engine
+    meta = other.update.draws._device = torch.device("meta")
+    engine: Any = other.update.engine
     for trace in engine._made.values():  # what the trace itself makes
         for node in trace.program.graph.nodes:
             if "device" in node.kwargs:
                 node.kwargs = {**node.kwargs, "device": meta}
         trace.program.recompile()
-    with other._inputs.kept(), torch.no_grad(), Hostless():
-        assert other._update().device == meta
+    with other.update.inputs.kept(), torch.no_grad(), Hostless():
+        assert other.update.make(other).device == meta
 
 
 def test_what_needs_the_host_is_refused_with_its_place() -> None:

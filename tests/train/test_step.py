@@ -69,9 +69,9 @@ def test_a_curriculum_begins_with_the_easiest_and_ends_with_all() -> None:
     easiest = difficulty(split.x, split.y).argsort(stable=True)
     ranks = easiest.argsort()
     drawn = torch.arange(n).expand(2, n)
-    assert ranks[one._curriculum(drawn)].max() < 0.1 * n
+    assert ranks[one.update.curriculum(one, drawn)].max() < 0.1 * n
     one.clock[0] = one.total // 2
-    assert torch.equal(one._curriculum(drawn)[0], easiest)
+    assert torch.equal(one.update.curriculum(one, drawn)[0], easiest)
     one.step()
 
 
@@ -129,7 +129,7 @@ def test_sams_second_pass_leaves_running_statistics_as_the_first_made_them() -> 
     plain, sam = program({**PLAIN}), program({**PLAIN, "gradient": "sam"})
     plain.step()
     sam.step()
-    assert sam.passes(0) == 2
+    assert sam.pipeline.passes(0) == 2
     for a, b in zip(buffers(plain), buffers(sam), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(plain.packed.w, sam.packed.w)

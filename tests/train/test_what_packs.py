@@ -222,7 +222,7 @@ def test_these_models_pack_and_equal_the_loop(name: str) -> None:
     expected, loop = trained(task, points, "loop", seeds=[1, 2], steps=8)
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
     assert_equal(pack, loop)
-    engine: Any = pack._engine
+    engine: Any = pack.update.engine
     plain = [trace for trace in engine._made.values() if not trace.images]
     assert bool(plain) == name.startswith("a view")
 
