@@ -154,8 +154,8 @@ def _under_way(state: State, asked: Sequence[Segment] = ()) -> float:
     """Full trainings that open segments cost, and `asked` besides; a supernet is in `_fulls`."""
     assert state.config is not None
     known = [s for n, s in state.open.items() if state.trials[n].phase != "supernet"]
-    steps = sum(s.stop - s.start for s in (*known, *asked))
-    return steps / state.config.card.steps
+    passes = sum((s.stop - s.start) * state.pace(s.recipe) for s in (*known, *asked))
+    return passes / state.config.card.steps
 
 
 def _to_come(state: State) -> int:

@@ -274,14 +274,14 @@ def _done(trial: Trial | None) -> Trial | None:
 
 
 def _cost(state: State, recipe: Recipe) -> float:
-    """Full trainings that one run of `recipe` costs: as measured in the search, else 1."""
+    """Full trainings that one run of `recipe` costs, as the search has measured."""
     assert state.config is not None
     point = same_point(recipe)
     for trial in state.finished():
         trained = trial.reached - trial.start  # a fork has paid for its own steps alone
         if trial.passes > 0 and trained > 0 and same_point(trial.recipe) == point:
             return trial.passes / trained * recipe.steps / state.config.card.steps
-    return recipe.steps / state.config.card.steps
+    return state.pace(recipe) * recipe.steps / state.config.card.steps
 
 
 def _group(name: str) -> str:

@@ -163,6 +163,7 @@ class State:
     searched: int = 0  # search trials begun at step 0
     _passes: float = 0.0
     _seconds: float = 0.0  # of training, all trials
+    _paces: dict[Hashable, tuple[float, int]] = field(default_factory=dict)  # (passes, steps)
     _best: Trial | None = None
 
     def apply(self, event: Event) -> None:
@@ -239,6 +240,9 @@ class State:
             trial.passes += report.passes
             self._seconds += report.seconds
             self._passes += report.passes
+            passes, steps = self._paces.get(_pace_of(trial.recipe), (0.0, 0))
+            steps += report.reached - report.start
+            self._paces[_pace_of(trial.recipe)] = passes + report.passes, steps
         trial.message, trial.device = report.message, report.device
         trial.memory_mib = max(trial.memory_mib, report.memory_mib)
         trial.attempts += report.status == Status.LOST
@@ -368,6 +372,11 @@ class State:
         """Forward-backward passes of all trials, in study steps."""
         return self._passes
 
+    def pace(self, recipe: Recipe) -> float:
+        """Passes a step, as trials of its gradient and optimizer made them; of no such trial, 1."""
+        passes, steps = self._paces.get(_pace_of(recipe), (0.0, 0))
+        return passes / steps if steps > 0 else 1.0
+
     def baseline(self) -> Trial | None:
         return self.trials.get(0)
 
@@ -377,6 +386,10 @@ class State:
         if self._passes < self.config.card.steps:
             return self.config.full_seconds
         return self._seconds / self._passes * self.config.card.steps
+
+
+def _pace_of(recipe: Recipe) -> Hashable:
+    return recipe.point.get("gradient"), recipe.point.get("optimizer")
 
 
 def replay(events: Iterable[Event]) -> State:

@@ -233,6 +233,12 @@ def test_a_pack_goes_no_further_than_the_budget() -> None:
     assert budget.room(state, whole[:12]) and not budget.room(state, whole[:13])
     assert Budget.parse(["3trials"]).new_trials(state, 2)
     assert not Budget.parse(["3trials"]).new_trials(state, 3)
+    sam = [Segment(20 + n, recipe(16, gradient="sam"), 0, 90) for n in range(9)]
+    assert budget.room(state, sam)
+    state.apply(asked(sam[0]))
+    two_a_step = Report(20, 0, 30, Status.DIVERGED, passes=60)
+    state.apply({"kind": "report", "report": two_a_step.to_json(), "at": 1.0})
+    assert budget.room(state, sam[1:6]) and not budget.room(state, sam[1:7])
 
 
 # The journal ----------------------------------------------------------------------------------
