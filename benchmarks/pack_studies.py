@@ -1,17 +1,23 @@
 """What packs are worth to a whole `automl tune`: trainings a CPU second beside `--pack off`.
 
     python benchmarks/pack_studies.py digits --seeds 3 --budget 40full
-    python benchmarks/pack_studies.py table --seeds 3 --budget 20full --set architecture=mlp
+    python benchmarks/pack_studies.py table --seeds 3 --budget 40full --space training
+    python benchmarks/pack_studies.py table --packs auto off
 
-For each seed both studies run in turns, with one worker, in processes of their own. CPU seconds
-are those of the whole process tree, split where the study's phases change:
+For each seed two studies run one after the other, with one worker, in processes of their own:
+
+    auto    as anybody would
+    same    the very trials of that search, each alone, in the same order and to the same steps
+    off     a search of its own with `--pack off`; its trials are others, and cost more or less
+
+CPU seconds are those of the whole process tree, split where the study's phases change:
 
     start      imports, the data, the smoke trial and the first probe
     search     training, probes, traces, the strategy, the journal, the checkpoints
     verdict    fresh seeds, ablations and the report
 
-A ratio is trainings a CPU second with `--pack auto` over the same with `off`, of the search alone
-and of the whole command; trainings are passes over those of a full training, the verdict's
+A ratio is trainings a CPU second of the first study over the same of the second, of the search
+alone and of the whole command; trainings are passes over those of a full training, the verdict's
 included in the second. The table is scikit-learn's breast_cancer, 569 rows of 30 columns.
 """
 
@@ -32,6 +38,34 @@ from typing import Any
 import psutil
 
 import automl
+from automl.records import Segment
+from automl.search import catalogue
+from automl.search.catalogue import Setting
+
+ASKED = "asked{}.json"  # segments of a search, by seed
+
+
+class Recorded:
+    """The strategy that asks for what another study's asked for."""
+
+    queued = 0
+
+    def __init__(self, path: Path) -> None:
+        self._left = [Segment.from_json(found) for found in json.loads(path.read_text())]
+        self._open: set[int] = set()
+
+    def ask(self, n: int, *, new: bool = True, like: Any = None) -> list[Segment]:
+        found: list[Segment] = []
+        while len(found) < n and self._left and self._left[0].trial not in self._open:
+            found.append(self._left.pop(0))
+            self._open.add(found[-1].trial)
+        return found
+
+    def tell(self, segment: Segment, values: Any, *, seconds: float = 0.0) -> None:
+        self._open.discard(segment.trial)
+
+    def label(self, trial: int) -> str:
+        return ""
 
 
 def table(folder: Path) -> Path:
@@ -63,17 +97,30 @@ def tree_seconds() -> float:
 def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) -> dict[str, Any]:
     """One study in this process: CPU seconds and trainings of its phases."""
     marks: dict[str, float] = {}
+    asked: list[Mapping[str, Any]] = []
+    place, strategy = Path(runs) / ASKED.format(seed), args.strategy
+    if pack == "same":
+        pack, strategy = "off", "recorded"
+
+        def whole(setting: Setting) -> Any:
+            return Recorded(place)
+
+        about = "what another study asked for"
+        catalogue.CATALOGUE[strategy] = catalogue.Named(about, about, whole=whole)
 
     def listen(event: Mapping[str, Any]) -> None:
         if event["kind"] == "phase":
             marks[event["phase"]] = tree_seconds()
+        elif event["kind"] == "ask" and event["phase"] == "search":
+            asked.append(event["segment"])
 
     state = automl.tune(
-        task, target=args.target, pack=pack, seed=seed, budget=args.budget, strategy=args.strategy,
+        task, target=args.target, pack=pack, seed=seed, budget=args.budget, strategy=strategy,
         sets=args.set, space=args.space, workers=1, runs=runs, mlflow="off",
-        name=f"{pack}{seed}", listen=listen,
+        name=f"{pack}{seed}{strategy}", listen=listen,
     )  # fmt: skip
     end = tree_seconds()
+    place.write_text(json.dumps(asked))
     steps = state.config.card.steps if state.config else 1
     search = [t for t in state.trials.values() if t.phase == "search"]
     return {
@@ -122,7 +169,7 @@ def main() -> None:
     parser.add_argument("--target", default=None, help="of a file of your own")
     parser.add_argument("--space", default=None)
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--packs", nargs=2, default=["auto", "off"], help="what is compared")
+    parser.add_argument("--packs", nargs=2, default=["auto", "same"], help="what is compared")
     parser.add_argument("--runs", default=None, help="keep the studies there")
     parser.add_argument("--one", default=None, help="run this one study, in this process")
     args = parser.parse_args()
@@ -138,7 +185,7 @@ def main() -> None:
         print("seed  pack  start  search verdict  trainings  all  trials  packed")
         for seed in range(args.first, args.first + args.seeds):
             pair = []
-            for pack in args.packs if seed % 2 == 0 else args.packs[::-1]:
+            for pack in args.packs:
                 one = alone(task, pack, seed, args, runs)
                 pair.append((pack, one))
                 print(
