@@ -229,8 +229,8 @@ class _Driver:
                 joining = {} if closed else self._joining(vacancy)
                 self._out |= {s.trial for s in joining.values()}
                 self.executor.join(vacancy, joining)
-                if closed and not none and not self.stop():
-                    self._shrink(vacancy)
+                if not none and not self.stop():
+                    self._shrink([*vacancy.segments, *joining.values()])
 
     def _closed(self, vacancy: Vacancy) -> bool:
         """Whether nobody joins a pack any more: none that began it trains, or others wait."""
@@ -241,9 +241,8 @@ class _Driver:
         spent = not searching or not self.budget.room(self.state, [])
         return crowded or leaving or not began or spent or bool(self.stop())
 
-    def _shrink(self, vacancy: Vacancy) -> None:
-        """Ask the last members of a pack to go on in one of their own number: empty slots cost."""
-        staying = vacancy.segments
+    def _shrink(self, staying: Sequence[Segment]) -> None:
+        """Ask the members of a pack to go on in one of their own number: empty slots cost."""
         slot = self.state.slots[staying[0].trial]
         if not worth_leaving(staying, slot, self.state) or slot.pack in self._leaving:
             return

@@ -44,6 +44,7 @@ _SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
 _FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
+_FULL = 0.75  # of a pack's slots in use: below, it pays to make a smaller one
 SURE = 4  # members that are packed again where no gain of fewer was measured
 STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
@@ -237,7 +238,7 @@ class Packer:
         for group in groups:
             if len(group.segments) == 1 < group.members:
                 group.probe = 0  # there is no pack to try
-        return groups
+        return self._worthwhile(groups)
 
     def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
         """Groups of segments that are all known, spread over `free` workers."""
@@ -247,7 +248,17 @@ class Packer:
             group = self._placed(groups, segment, state)
             share = math.ceil(shared[_walk(segment)] / max(free, 1))
             group.members, group.probe = min(group.members, share), 0
-        return groups
+        return self._worthwhile(groups)
+
+    def _worthwhile(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups, those apart under auto that are too few for how much they differ."""
+        found: list[Group] = []
+        for group in groups:
+            if self._pack != "auto" or _many_enough(group.segments):
+                found.append(group)
+            else:
+                found += [Group([s], 1, mixed=self.mixed) for s in group.segments]
+        return found
 
     def _placed(self, groups: list[Group], segment: Segment, state: State) -> Group:
         """The group that takes the segment: one that is there, or a new one."""
@@ -280,20 +291,32 @@ def slots_of(groups: Iterable[Group]) -> dict[int, Slot]:
 def worth_leaving(staying: Sequence[Segment], slot: Slot, state: State) -> bool:
     """Whether the last members of a pack do better in a smaller one.
 
-    A program of K slots costs as much when most of them are empty; on a GPU nearly nothing, and a
+    A program of K slots costs as much when some of them are empty; on a GPU nearly nothing, and a
     smaller one would have to be compiled again.
     """
     assert state.config is not None
     traced = engine_of(staying[0].recipe, state) == "traced"
-    return traced and state.config.card.device == "cpu" and 2 * len(staying) <= slot.size
+    return traced and state.config.card.device == "cpu" and len(staying) < _FULL * slot.size
 
 
 def size_left(left: Sequence[Segment], state: State) -> int:
     """Slots of the packs in which those that have left one go on: their number, or 1."""
+    if not _many_enough(left):
+        return 1
     for measured, found in reversed(state.packings):
         if left and found.rows and found.size > 1 and _at_most(left[0].recipe, measured):
             return len(left) if gain_of(found, len(left)) >= WORTH else 1
     return len(left) if len(left) >= SURE else 1
+
+
+def _many_enough(segments: Sequence[Segment]) -> bool:
+    """Whether they are enough for how much they differ.
+
+    Measured (docs/packs.md): members of unlike methods share the forward and backward pass alone;
+    two of them gain nothing together, four 1.2 to 1.4 times. The probe's members are all alike.
+    """
+    unlike = len({tuple(_methods(s)) for s in segments}) > 1
+    return len(segments) >= SURE or not unlike
 
 
 def gain_of(found: Packing, members: int) -> float:
