@@ -18,11 +18,13 @@ from automl.reports.aim_words import front_words, place_words
 from automl.reports.derived import found_words
 from automl.reports.numerals import Scale, counted, duration
 from automl.reports.tables import recipe_title
+from automl.study.budget import Budget
 from automl.study.prescreening import trust_words
 from automl.study.state import State, StudyConfig, Trial
 
 from .crew import summary
 from .render import search_progress, tried
+from .wording import TOO_LITTLE
 
 _QUIET_SECONDS = 300.0  # some CI systems end a job that says nothing for ten minutes
 _CREW_SECONDS = 60.0  # between lines on workers that come and go, while some are there
@@ -60,6 +62,8 @@ class PlainLines:
             each = duration(event["full_seconds"])
             self._line(f"smoke trial of the baseline: fine; one full training takes about {each}")
             config = StudyConfig.from_json(event["config"])
+            if Budget.parse(config.budget).verdict_seeds(config) < min(2, config.seeds):
+                self._line(TOO_LITTLE)
             if config.packing is not None:
                 self._line(pack_words.measured(config.packing))
             elif config.pack != "off" and (why := pack_words.never(config)):

@@ -14,8 +14,9 @@ from automl.space.tree import Space
 from automl.study.budget import Budget
 from automl.study.options import TuneOptions
 from automl.study.preparing import Prepared, prepare
+from automl.study.state import StudyConfig
 
-from .wording import about
+from .wording import TOO_LITTLE, about
 
 
 def show_plan(options: TuneOptions) -> None:
@@ -56,8 +57,7 @@ def plan_lines(prepared: Prepared) -> list[str]:
         + (": every trial trains to its end" if whole else f"; about 1 in {eta} goes on from each"),
         f"search    strategy {config.strategy}, budget {', '.join(config.budget)}: about "
         f"{counted(trials, 'trial')} in {about(seconds)} with {counted(config.workers, 'worker')}",
-        f"verdict   the best recipes and the baseline again, {counted(config.seeds, 'fresh seed')} "
-        "each; then what each change gives",
+        f"verdict   {_verdict(config, budget)}",
     ]
     if prepared.resumed:
         done = len(prepared.state.trials)
@@ -67,6 +67,14 @@ def plan_lines(prepared: Prepared) -> list[str]:
     else:
         lines.append(f"study     {prepared.folder}; nothing is written yet")
     return lines
+
+
+def _verdict(config: StudyConfig, budget: Budget) -> str:
+    seeds = budget.verdict_seeds(config)
+    if seeds < min(2, config.seeds):
+        return TOO_LITTLE
+    each = f"{counted(seeds, 'fresh seed')} each"
+    return f"the best recipes and the baseline again, {each}; then what each change gives"
 
 
 def _rungs(low: int, high: int, eta: int) -> list[int]:

@@ -8,6 +8,12 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from automl.study.budget import LEAST
+
+TOO_LITTLE = (
+    "too small a budget to prove anything: two fresh seeds of the best recipe and the baseline "
+    f"take {LEAST:.0f}full or more"
+)
 _BARS = "▁▂▃▄▅▆▇█"
 
 

@@ -264,14 +264,25 @@ def verdict_lines(state: State) -> list[str]:
     rows = change_rows(verdict)
     if any(a.value.n or a.diverged for a in verdict.ablations):
         lines.append("What each change gives (the winner with it, minus without it):")
-        wide, narrow = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
-        lines += [f"  {r[0]:<{wide}}  {r[1]:>{narrow}}  {r[2]}" for r in rows[:8]]
+        lines += _columns(rows[:8])
         if len(rows) > 8:
             lines.append(f"  and {len(rows) - 8} more, in the report")
     elif rows:
         listed = "; ".join(r[0] for r in rows)
         lines.append(f"What changed: {listed}. No budget was left to measure each change alone.")
     lines.append(f"Cost: {cost_words(state)}.")
+    return lines
+
+
+def _columns(rows: list[tuple[str, str, str]]) -> list[str]:
+    """Changes with their gains; of several in one row each has a line, the last the figures."""
+    parts = [words.split(", ") for words, _, _ in rows]
+    wide = max(len(part) for group in parts for part in group) + 1
+    narrow = max(len(gain) for _, gain, _ in rows)
+    lines = []
+    for group, (_, gain, reading) in zip(parts, rows, strict=True):
+        lines += [f"  {part}," for part in group[:-1]]
+        lines.append(f"  {group[-1]:<{wide}} {gain:>{narrow}}  {reading}")
     return lines
 
 

@@ -22,6 +22,8 @@ from automl.study.state import State, StudyConfig
 _AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|h|d|trials?|full)$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VERDICT_SHARE = 0.4
+LEAST = 4 / _VERDICT_SHARE  # full trainings: the least budget that can prove something
+_LAST = 0.5  # full trainings: what is begun last may cost as much less or more
 _FINALISTS, _ABLATIONS = 3, 6  # trainings wanted: (finalists + baseline) x seeds, one a change
 
 
@@ -76,6 +78,16 @@ class Budget:
             found.append(float(self.trials))
         return min(found)
 
+    def verdict_seeds(self, config: StudyConfig) -> int:
+        """Fresh seeds that the best recipe and the baseline can expect; below two prove nothing."""
+        shares = [_wanted(config)]
+        if self.fulls is not None:
+            shares.append(_VERDICT_SHARE * self.fulls)
+        if self.seconds is not None:
+            total = self.seconds * config.workers / max(config.full_seconds, 1e-3)
+            shares.append(_VERDICT_SHARE * total)
+        return min(config.seeds, int(min(shares) / 2))
+
     def searching(self, state: State) -> bool:
         """Whether the search may go on; the verdict's share is no longer its to spend.
 
@@ -84,7 +96,8 @@ class Budget:
         assert state.config is not None
         if self.fulls is not None:
             kept = self._verdict_fulls(state.config, self.fulls)
-            if _fulls(state) + _under_way(state) >= self.fulls - kept:
+            gone = _fulls(state) + _under_way(state)
+            if gone >= self.fulls - kept - (_LAST if gone else 0.0):
                 return False
         if self.seconds is not None:
             kept_seconds = self._verdict_seconds(state)

@@ -10,7 +10,7 @@ import pytest
 
 from automl.study.state import State, replay
 
-from .made_up_study import events
+from .made_up_study import config, events
 
 # Installed under a name that mypy cannot follow to its folder.
 PlainLines: Any = importlib.import_module("automl.cli.plain").PlainLines
@@ -60,6 +60,14 @@ def test_a_study_taken_up_again_says_where_it_stands() -> None:
     assert lines == ["digits: goes on after 12 trials; best 97.93 % (trial 7)"]
     plain.load(replay(e for e in events(trials=0, end=False, workers=0) if "at" in e))
     assert lines[1:] == ["digits: no trial has ended yet"]
+
+
+@pytest.mark.parametrize(("budget", "told"), [("5full", 1), ("10full", 0), ("12trials", 0)])
+def test_a_budget_that_can_prove_nothing_is_told_at_once(budget: str, told: int) -> None:
+    lines: list[str] = []
+    smoke = {"kind": "smoke", "full_seconds": 10.0, "config": config(budget=budget).to_json()}
+    PlainLines(State(), lines.append).update(smoke)
+    assert sum("too small a budget to prove anything" in line for line in lines) == told
 
 
 def test_long_silence_is_broken() -> None:

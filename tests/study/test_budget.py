@@ -108,6 +108,14 @@ def test_the_verdict_keeps_what_it_wants_but_never_more_than_two_fifths() -> Non
     assert Budget.parse(small.budget).allowance(after(small, 12)) == 8
 
 
+@pytest.mark.parametrize(
+    ("budget", "seeds"), [("5full", 1), ("10full", 2), ("40full", 3), ("10s", 1), ("1trial", 3)]
+)
+def test_a_small_budget_has_few_fresh_seeds(budget: str, seeds: int) -> None:
+    study = config(budget)
+    assert Budget.parse([budget]).verdict_seeds(study) == seeds
+
+
 def test_what_is_under_way_counts_as_spent() -> None:
     study = config("20full")
     budget = Budget.parse(study.budget)

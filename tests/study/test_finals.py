@@ -6,7 +6,7 @@ import pytest
 
 from automl.recipe import Recipe
 from automl.records import Status
-from automl.reports.tables import change_words
+from automl.reports.tables import change_words, verdict_lines
 from automl.study.comparison import Sample
 from automl.study.contenders import contenders
 from automl.study.finals import changes, fresh_seeds
@@ -198,6 +198,9 @@ def test_a_short_allowance_takes_the_last_changes_back_together(
         both = next(a for a in found.ablations if not a.group)
         assert {n for n in both.changed if "." not in n} == {"batch", "batch_size"}
         assert change_words(both) == "batch none -> mixup, batch size 64 -> 128"
+        told = verdict_lines(study.state)
+        (row,) = [i for i, line in enumerate(told) if line == "  batch none -> mixup,"]
+        assert told[row + 1].startswith("  batch size 64 -> 128 ")
         assert trials[1].recipe.point == SPACE.complete({"optimizer": "muon"})
     for a in found.ablations[len(labels) :]:
         assert a.gain is None
