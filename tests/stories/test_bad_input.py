@@ -105,7 +105,7 @@ OPENED: dict[str, tuple[Make, list[str], str]] = {
     "table of a header only": (table("a,b,y\n"), ["t.csv", "--target", "y"], "t.csv"),
     "table without --target": (table(GOOD_TABLE), ["t.csv"], "--target"),
     "missing target": (table(GOOD_TABLE), ["t.csv", "--target", "z"], "z"),
-    "one class": (table(GOOD_TABLE.replace("no", "yes")), ["t.csv", "--target", "y"], "the same value"),
+    "one class": (table(GOOD_TABLE.replace("no", "yes")), ["t.csv", "--target", "y"], "same value"),
     "target all missing": (
         table("a,y\n" + "1,\n" * 40), ["t.csv", "--target", "y"], "y",
     ),
