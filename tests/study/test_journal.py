@@ -444,4 +444,4 @@ def test_an_append_costs_little_and_no_more_after_thirty_thousand_events(tmp_pat
         journal.append([event(n) for n in range(30_000)])
         late = min(cpu_ms(200) for _ in range(3))
     assert early < 0.6  # measured 0.17 on a quiet core
-    assert late < early * 1.5 + 0.05
+    assert late < early * 2 + 0.1  # an append that walks through what is there costs tens of it
