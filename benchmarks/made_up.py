@@ -117,6 +117,7 @@ class MadeUp:
         self.truth: dict[float, float] = {}
 
     def curve(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
+        point = self.space.complete(point)  # peers name dimensions that are closed, too
         key = tuple(point.items())
         if key not in self._known:
             self._known[key] = self._train(point)

@@ -28,7 +28,7 @@ _H = 0.7  # a third of the rungs' range away, what differs between points is hal
 _TREND = 1.0  # T
 _LENGTH = 0.5  # of the prior's median length-scale, in unit cubes, times sqrt(d)
 _SPREADS = (1.0, 1.0, 1.0, 1.5)  # of the priors: lengths, variance, persistence, noise
-_MEDIANS = (0.0, 1.0, math.log(1e-2))  # log variance, logit persistence, log noise
+_MEDIANS = (0.0, 1.0, math.log(1e-3))  # log variance, logit persistence, log noise
 _NOISY = 0.3  # where the second start of a fit stands
 _STEPS = 30  # of L-BFGS
 
@@ -71,7 +71,7 @@ def fit(x: np.ndarray, s: np.ndarray, y: np.ndarray, start: np.ndarray | None = 
             args=(x, s, y),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(m - 7, m + 5) for m in prior],
+            bounds=[(m - 6, m + 7) for m in prior],
             options={"maxiter": _STEPS},
         )
         for begin in (prior if start is None else start, noisy)
