@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -178,7 +179,8 @@ def test_page_and_files_show_the_front(unbroken: tuple[Path, State]) -> None:
     rows = tables.trials_rows(state)
     assert {r["trial"] for r in rows if r["front"]} == {t.number for t in state.front()}
     volumes = [v for _, v in front_plots.volumes(state)]
-    assert volumes == sorted(volumes) and 0 < volumes[-1] <= 1
+    assert all(b >= a - 1e-12 for a, b in itertools.pairwise(volumes))
+    assert 0 < volumes[-1] <= 1
     last = state.front()[-1]
     assert of_trial(state, last.number).score["cost/params"] == last.recipe.point["model.width"]
     assert "on the front" in tables.trial_lines(state, last.number)
