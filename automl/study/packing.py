@@ -224,11 +224,10 @@ class Packer:
         for segment in waiting:
             self._placed(groups, segment, state)
         for i in range(free):
+            while i == len(groups) and (first := ask(None)) is not None:
+                self._placed(groups, first, state)  # perhaps in a group that had room
             if i == len(groups):
-                first = ask(None)
-                if first is None:
-                    break
-                self._placed(groups, first, state)
+                break
             group, strays = groups[i], 0
             while len(group.segments) < group.members and strays < STRAYS:
                 more = ask(group.segments[0])

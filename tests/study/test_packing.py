@@ -175,6 +175,15 @@ def test_new_trials_are_asked_for_until_the_pack_is_full(name: str) -> None:
         assert {slot.size for slot in own} <= {len(group.segments)}
 
 
+def test_what_comes_unasked_for_fills_a_group_that_has_room() -> None:
+    _, ask = strategy_asks()
+    first = ask(None)
+    alike = [replace(first, trial=n) for n in range(3)]
+    packer, state = Packer("8", 8), State(config=config("8"))
+    groups = packer.gather(lambda b: None if b or not alike else alike.pop(0), 3, state)
+    assert [[s.trial for s in g.segments] for g in groups] == [[0, 1, 2]]
+
+
 def test_one_trial_of_a_kind_is_measured_while_others_go_alone() -> None:
     _, ask = strategy_asks()
     packer, state = Packer("auto", 16), State(config=config())
