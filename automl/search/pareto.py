@@ -139,7 +139,8 @@ def front_of(losses: Sequence[Sequence[float]], violations: Sequence[float]) -> 
 
 def knee(losses: Sequence[Sequence[float]]) -> int | None:
     """The row of a front furthest beyond the plane through its extreme rows, towards the optimum;
-    None where no row is beyond it: there nothing on the way costs less than it brings.
+    None where no row is beyond it: there nothing on the way costs less than it brings. Nor is one
+    of two rows a compromise.
 
     Losses are scaled to 0..1 over the front, so the plane of two losses is their sum = 1. Of more
     losses it is the plane of equal weights through the middle of the extreme rows: they need not
@@ -149,10 +150,9 @@ def knee(losses: Sequence[Sequence[float]]) -> int | None:
     2016, arXiv:1705.01705.
     """
     rows = np.array(losses, dtype=float)
-    differ = np.ptp(rows, axis=0) > 0 if len(rows) else np.zeros(0, dtype=bool)
-    if not differ.any():
+    if len(np.unique(rows, axis=0)) < 3:
         return None
-    rows = rows[:, differ]
+    rows = rows[:, np.ptp(rows, axis=0) > 0]
     scaled = (rows - rows.min(axis=0)) / np.ptp(rows, axis=0)
     sums = scaled.sum(axis=1)
     plane = np.mean([sums[column == 0].min() for column in scaled.T])
