@@ -70,7 +70,6 @@ class Named:
     whole: Callable[[Setting], Strategy] | None = None
     options: tuple[str, ...] = ()
     population: bool = False  # trials are asked for many at a time, whose values are compared later
-    alone: bool = False  # takes one objective and no constraints
     free: bool = False  # what stands behind the colon is the sampler's own affair
 
     @property
@@ -114,8 +113,6 @@ def strategy(name: str, setting: Setting) -> Strategy:
     """The strategy called `name`."""
     entry, options = look_up(name)
     setting = replace(setting, options=options)
-    if setting.several and entry.alone:
-        raise StrategyError(f"{name} takes one objective and no constraints")
     if entry.whole is not None:
         if setting.pool is not None:
             raise StrategyError(f"--prescreen is not for {name}, which keeps its networks")
@@ -471,7 +468,6 @@ CATALOGUE: dict[str, Named] = {
         "Trainings of unequal cost, and curves that tell early where they lead.",
         _any,
         FreezeThaw,
-        alone=True,
         free=True,
     ),
     "pbt": Named(
@@ -485,6 +481,5 @@ CATALOGUE: dict[str, Named] = {
         "As pbt, with a population of four to eight.",
         whole=_population("pb2"),
         population=True,
-        alone=True,
     ),
 }

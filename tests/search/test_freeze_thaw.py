@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from automl.errors import StrategyError
 from automl.search.fidelity.curves import forecast
 from automl.search.fidelity.freeze_thaw import FreezeThaw
 from automl.search.strategy import make_strategy
@@ -78,14 +77,6 @@ def test_of_two_alike_the_cheaper_one_goes_on() -> None:
         rule.report(trial, {s: power(s / HIGH, 0.2, 0.05) for s in range(2, LOW + 1, 2)})
     assert rule.next() == (6, LOW, 20)
     assert rule.next() == (5, LOW, 20)
-
-
-def test_forecasts_are_of_one_number() -> None:
-    with pytest.raises(StrategyError, match="freeze_thaw:tpe takes one objective"):
-        make_strategy(
-            "freeze_thaw:tpe", SPACE, fidelity=(LOW, STEPS, 3), direction=("maximize", "minimize"),
-            seed=0,
-        )  # fmt: skip
 
 
 def test_every_sampler_can_be_frozen_and_thawed() -> None:

@@ -13,6 +13,7 @@ from automl.records import Segment
 from automl.search.fidelity.exploring import Perturbing, movable
 from automl.search.fidelity.pb2 import Bandit
 from automl.search.paired import Failure
+from automl.search.pareto import Loss
 from automl.search.strategy import Strategy, make_strategy
 from automl.space.ranges import Choice, Float
 from automl.space.tree import Point, Space
@@ -188,7 +189,7 @@ def told(bandit: Bandit, at: range) -> Iterator[float]:
         for _ in range(6):
             x = float(rng.random())
             point: Point = {"loss.toy.h0": x, "loss.toy.h1": 0.5}
-            bandit.learn(point, 10 * t, -((x - peak) ** 2) / t)
+            bandit.learn(point, 10 * t, 0.0, (x - peak) ** 2 / t)
         yield peak
 
 
@@ -204,3 +205,16 @@ def test_the_bandit_follows_what_gains_now() -> None:
     assert abs(float(np.median(found)) - peaks[-1]) < 0.2
     assert len(set(found)) == 6
     assert all(math.isfinite(x) for x in found)
+
+
+def test_of_two_losses_copies_go_for_one_or_the_other() -> None:
+    # The first loss falls at h0 = 0.1, the second at 0.9; a third never moves, nor does h1 matter.
+    bandit, rng = Bandit(TOY, seed=0), np.random.default_rng(0)
+    for t in range(1, 6):
+        for x, y in rng.random((8, 2)).tolist():
+            after = ((x - 0.1) ** 2, (x - 0.9) ** 2, 7.0)
+            point: Point = {"loss.toy.h0": x, "loss.toy.h1": y}
+            bandit.learn(point, 10 * t, Loss(0.0, (1.0, 1.0, 7.0)), Loss(0.0, after))
+    here: Point = {"loss.toy.h0": 0.5, "loss.toy.h1": 0.5}
+    tried = [float(str({**here, **bandit.explore(here, 60, [])}["loss.toy.h0"])) for _ in range(20)]
+    assert min(tried) < 0.25 and max(tried) > 0.75

@@ -14,6 +14,7 @@ from automl.records import Segment
 from automl.search.fidelity.asha import Asha
 from automl.search.fidelity.median import Median
 from automl.search.fidelity.ranked import RankedAsha, RankedCautious, RankedMedian, ranked
+from automl.search.fidelity.weighed import WeighedFreezeThaw
 from automl.search.pareto import Loss, dominates
 from automl.search.scalarizing import draw_weights, scalarized
 from automl.search.strategy import Failure, Fronted, Strategy, make_strategy
@@ -51,7 +52,9 @@ def asks(strategy: Strategy, trials: int) -> list[Segment]:
     return every
 
 
-@pytest.mark.parametrize("name", ["auto", "gp", "bohb", "median", "nsga2", "nsga3", "cma_es"])
+@pytest.mark.parametrize(
+    "name", ["auto", "gp", "bohb", "median", "freeze_thaw:tpe", "nsga2", "nsga3", "cma_es"]
+)
 def test_a_strategy_told_outcomes_repeats_itself_and_knows_its_front(name: str) -> None:
     strategy = made(name)
     assert asks(strategy, 30) == asks(made(name), 30)
@@ -173,8 +176,9 @@ def test_early_places_that_mislead_raise_the_first_rung() -> None:
     assert rule.enter(6, full=False) == 30
 
 
-def test_a_population_copies_who_is_on_the_front() -> None:
-    strategy = made("pbt")
+@pytest.mark.parametrize("name", ["pbt", "pb2"])
+def test_a_population_copies_who_is_on_the_front(name: str) -> None:
+    strategy = made(name)
     copied = []
     told: dict[int, dict[int, Outcome]] = {}
     while len(told) < 30 and (asked := strategy.ask(1)):
@@ -195,7 +199,22 @@ def test_a_population_copies_who_is_on_the_front() -> None:
     assert isinstance(strategy, Fronted) and strategy.front()
 
 
-def test_what_needs_one_loss_refuses_several() -> None:
-    for name in ("pb2", "freeze_thaw"):
-        with pytest.raises(StrategyError, match=f"^{name} takes one objective and no constraints$"):
-            made(name)
+def thawed(segments: int) -> int:
+    """Who goes on of four that wait, after so many segments that failed."""
+    rule = WeighedFreezeThaw(10, 90, 3)
+    rule.enter(0, full=True)
+    rule.report(0, {90: parted(5.0, 5.0)})
+    for trial, ends in enumerate([(0.0, 9.0), (9.0, 0.0), (8.0, 8.0), (8.5, 8.5)], start=1):
+        rule.enter(trial, full=False)
+        rule.report(trial, {5: parted(*ends), 10: parted(*ends)})
+    for trial in range(5, 5 + segments):
+        rule.enter(trial, full=False)
+        rule.report(trial, {10: math.inf})
+    found = rule.next()
+    assert found is not None and found[1:] == (10, 20)
+    return found[0]
+
+
+def test_each_part_of_the_front_has_its_turn_to_be_thawed() -> None:
+    went_on = [thawed(segments) for segments in range(12)]
+    assert set(went_on) == {1, 2}

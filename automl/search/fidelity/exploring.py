@@ -26,8 +26,11 @@ _TRIES = 8  # until something differs: at the edge of a range it may not
 class Explorer(Protocol):
     """Which values a copy goes on with."""
 
-    def learn(self, point: Point, step: int, gain: float) -> None:
-        """With these values, an interval that began at `step` lowered a member's loss by `gain`."""
+    def learn(self, point: Point, step: int, before: float, loss: float) -> None:
+        """With these values, an interval from `step` on brought a member from one loss to another.
+
+        Where several losses count both are `Loss`es.
+        """
 
     def explore(self, point: Point, step: int, others: Sequence[Point]) -> dict[str, Value]:
         """Those of the point's numbers that change, from `step` on; {}: none can.
@@ -60,7 +63,7 @@ class Perturbing:
         self._space = space
         self._rng = np.random.default_rng([seed, 12])
 
-    def learn(self, point: Point, step: int, gain: float) -> None:
+    def learn(self, point: Point, step: int, before: float, loss: float) -> None:
         pass
 
     def explore(self, point: Point, step: int, others: Sequence[Point]) -> dict[str, Value]:

@@ -10,6 +10,10 @@ time, for they shrink as training goes on, whatever the values. l, omega and the
 a grid under which the gains are likeliest. Until `_ENOUGH` gains are known for the same numbers,
 and where choices of numbers are concerned, copies are perturbed as in population based training.
 
+Of several losses each has its gain, and so has what constraints are broken by. Each is standardized
+by itself; then the process is shown one sum of them, under weights drawn anew for each copy, so
+copies differ in what they go for. What no copy has changed, such as params, weighs nothing.
+
 n gains, the last `_SHOWN`; O(n^3) for each point of the grid.
 Source: Parker-Holder et al. 2020, arXiv:2002.02518; beta as in Ray Tune's PB2, there without its
 least value.
@@ -25,6 +29,8 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from automl.search.fidelity.exploring import Perturbing, movable
+from automl.search.pareto import Loss
+from automl.search.scalarizing import draw_weights
 from automl.space.ranges import Choice, Value
 from automl.space.tree import Dimension, Point, Space
 
@@ -34,7 +40,7 @@ _CANDIDATES = 400  # half of them near the values that are copied
 _NEAR = 0.1  # standard deviation of those, in unit cubes
 _LENGTHS, _OMEGAS, _NOISES = (0.1, 0.4, 1.6), (0.0, 0.1, 0.4), (0.03, 0.2, 1.0)
 
-Gain = tuple[np.ndarray, float, float]  # x [d], time, gain
+Gain = tuple[np.ndarray, float, np.ndarray]  # x [d], time, gain of each loss
 
 
 class Bandit:
@@ -47,11 +53,12 @@ class Bandit:
         self._gains: dict[tuple[str, ...], list[Gain]] = {}  # by the names of the numbers
         self._first: int | None = None  # step of the first interval: the unit of time
 
-    def learn(self, point: Point, step: int, gain: float) -> None:
+    def learn(self, point: Point, step: int, before: float, loss: float) -> None:
         self._first = min(self._first or step, step)
         dimensions = self._numbers(point)
         known = self._gains.setdefault(_names(dimensions), [])
-        known.append((_units(dimensions, point), step / self._first, gain))
+        gains = np.subtract(_parts(before), _parts(loss))
+        known.append((_units(dimensions, point), step / self._first, gains))
 
     def explore(self, point: Point, step: int, others: Sequence[Point]) -> dict[str, Value]:
         dimensions = self._numbers(point)
@@ -73,7 +80,11 @@ class Bandit:
         self, known: Sequence[Gain], beside: Sequence[np.ndarray], time: float, here: np.ndarray
     ) -> np.ndarray:
         x, t = np.array([k[0] for k in known]), np.array([k[1] for k in known])
-        y = _standardized(t, np.array([k[2] for k in known]))
+        gains = np.array([k[2] for k in known])
+        differ = gains[:, np.ptp(gains, axis=0) > 0] if gains.shape[1] > 1 else gains
+        weights = draw_weights(self._rng, differ.shape[1]) if differ.shape[1] > 1 else np.ones(1)
+        each = [_standardized(t, gain) for gain in differ.T] or [np.zeros(len(t))]
+        y = weights @ np.array(each)
         theta = _likeliest(x, t, y)
         seen_x = np.array([*x, *beside])
         seen_t = np.array([*t, *[time] * len(beside)])
@@ -87,6 +98,11 @@ class Bandit:
         beta = max(0.2, 0.2 * math.log(0.4 * len(y)))
         found: np.ndarray = asked[int(np.argmax(mean + math.sqrt(beta) * deviation))]
         return found
+
+
+def _parts(loss: float) -> tuple[float, ...]:
+    """What is to be lowered: of several losses each, and how far constraints are broken."""
+    return (*loss.losses, loss.violation) if isinstance(loss, Loss) else (loss,)
 
 
 def _names(dimensions: Sequence[Dimension]) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ class Population:
         before, loss = member.loss, losses[member.stop]
         if math.isfinite(before) and math.isfinite(loss):
             point = member.recipe.at(member.start).point
-            self._explorer.learn(point, member.start, before - loss)
+            self._explorer.learn(point, member.start, before, loss)
         member.loss, member.runs = loss, False
         member.reached = member.stop if math.isfinite(loss) else 0  # nothing of it can be copied
         member.waits = member.stop < self.steps[-1]

@@ -3,7 +3,8 @@
     place      by front, then by crowding, after the constraints (`search.pareto.order`)
     asha, hyperband, cautious      the best floor(n / eta) places of a rung
     median                         the better half of the places at a step
-    pbt                            the best fifth of the places is copied, the worst replaced
+    pbt, pb2                       the best fifth of the places is copied, the worst replaced
+    freeze_thaw                    no place, but weights of its own for each choice (`weighed.py`)
 
 A place changes with every trial that comes, so it is taken anew whenever a rung is asked, from the
 losses that are known there by then. Rules that have no form of their own here are told one number
@@ -20,9 +21,11 @@ import numpy as np
 
 from automl.search.fidelity.asha import Asha
 from automl.search.fidelity.cautious import Cautious
+from automl.search.fidelity.freeze_thaw import FreezeThaw
 from automl.search.fidelity.hyperband import Hyperband
 from automl.search.fidelity.median import Median
 from automl.search.fidelity.pbt import Population
+from automl.search.fidelity.weighed import WeighedFreezeThaw
 from automl.search.paired import Rule
 from automl.search.pareto import Loss, order
 
@@ -99,6 +102,7 @@ class RankedPopulation(Population):
 _RANKED: dict[Callable[[int, int, int], Rule], Callable[[int, int, int], Rule]] = {
     Asha: RankedAsha,
     Cautious: RankedCautious,
+    FreezeThaw: WeighedFreezeThaw,
     Hyperband: RankedHyperband,
     Median: RankedMedian,
 }
