@@ -53,15 +53,15 @@ def widest(losses: np.ndarray, count: int) -> list[int]:
     """Indices of `count` rows of `losses` [n, m] that together dominate much: greedily, each the
     one that adds most to those before.
 
-    Volume is counted on `_SAMPLE` points between the best of each loss and a tenth beyond the
-    worst, the same ones each time.
+    Volume is counted on `_SAMPLE` points between the best of each loss and as far again beyond the
+    worst, the same ones each time: close behind the worst, the ends would hardly count.
 
     >>> widest(np.array([[0.0, 1.0], [0.5, 0.4], [0.4, 0.6], [1.0, 0.0]]), 3)
     [1, 0, 3]
     """
     low, high = losses.min(axis=0), losses.max(axis=0)
     scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-    points = 1.1 * np.random.default_rng(0).random((_SAMPLE, losses.shape[1]))
+    points = 2.0 * np.random.default_rng(0).random((_SAMPLE, losses.shape[1]))
     left = (scaled[:, None, :] <= points).all(axis=2)  # [n, points] that nobody has yet
     chosen: list[int] = []
     free = np.ones(len(losses), dtype=bool)

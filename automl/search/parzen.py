@@ -81,10 +81,13 @@ class Parzen:
         self._chosen = np.where(np.arange(n + 1)[:, None] < n, _index(self._mu[:, c], axes), -1)
         self._slight = 1 / (n + 1)
 
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Rows [count, d] of places."""
-        axes = self._axes
-        k = rng.choice(len(self._weights), size=count, p=self._weights)
+    def draw(self, rng: np.random.Generator, count: int, *, near_one: bool = False) -> np.ndarray:
+        """Rows [count, d] of places; `near_one`: all from the kernel of one and the same point."""
+        axes, points = self._axes, len(self._weights) - 1
+        if near_one and points:
+            k = np.full(count, rng.integers(points))
+        else:
+            k = rng.choice(points + 1, size=count, p=self._weights)
         u = rng.random((count, self._mu.shape[1]))
         low, high = self._low[k], self._high[k]
         x: np.ndarray = np.clip(

@@ -76,3 +76,17 @@ def test_draws_follow_the_density() -> None:
     drawn = estimator.draw(np.random.default_rng(0), 20000)
     counts = np.array([np.isclose(drawn, cell).all(axis=1).sum() for cell in cells])
     assert counts / 20000 == pytest.approx(expected, abs=0.01)
+
+
+def test_draws_near_one_point_stay_there_and_each_point_has_its_turn() -> None:
+    axes = Axes([Float(0.0, 1.0), Float(0.0, 1.0)])
+    clusters = np.repeat([[0.1, 0.9], [0.9, 0.1]], 40, axis=0)
+    estimator, rng = Parzen(axes, clusters), np.random.default_rng(0)
+    for _ in range(5):
+        drawn = estimator.draw(rng, 24, near_one=True)
+        far = [float(np.abs(drawn - centre).max()) for centre in (clusters[0], clusters[-1])]
+        assert min(far) < 0.1 < max(far)
+    firsts = {round(float(estimator.draw(rng, 1, near_one=True)[0, 0])) for _ in range(20)}
+    assert firsts == {0, 1}
+    nothing = Parzen(axes, np.zeros((0, 2)))  # only the wide kernel is there
+    assert np.ptp(nothing.draw(rng, 200, near_one=True), axis=0).min() > 0.9
