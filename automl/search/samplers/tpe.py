@@ -5,8 +5,8 @@
     propose    of 24 draws from the good ones' estimator the largest  log p_good(x) - log p_bad(x)
     fronts     of several losses: the best twentieth is good, by front, and of the front that fits
                in part those who together dominate most; who breaks a constraint comes last.
-               All draws of a group are near one of the good, any: among draws near all of them
-               the largest ratio kept to one part of the front
+               Of more than two, all draws of a group are near one of the good, any: among draws
+               near all of them the largest ratio keeps to one part of the front
 
 The space is a tree, and it is walked as one: dimensions with the same conditions form a group,
 and each group that is open is drawn jointly (`parzen.py`) from the trials that had it. Every trial
@@ -92,14 +92,15 @@ class TpeSampler:
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of good and of bad trials, as they were begun."""
-        share = _GOOD_OF_FRONTS if self._several() else _GOOD
+        share = _GOOD_OF_FRONTS if self._count() > 1 else _GOOD
         good = self._best(min(math.ceil(share * len(self._told)), _MOST_GOOD))
         rows = np.array(list(self._rows.values()))
         is_good = np.array([t in good for t in self._rows])
         return rows[is_good], rows[~is_good]
 
-    def _several(self) -> bool:
-        return any(len(losses) > 1 for losses, _ in self._told.values())
+    def _count(self) -> int:
+        """Losses of a trial."""
+        return max((len(losses) for losses, _ in self._told.values()), default=1)
 
     def _draw(self, split: tuple[np.ndarray, np.ndarray] | None, fixed: Point) -> dict[str, Value]:
         point: dict[str, Value] = {}
@@ -121,7 +122,7 @@ class TpeSampler:
         axes, columns = Axes([d.range for d in free]), [self._place[d.name] for d in free]
         rows = [x[:, columns] for x in split]
         good, bad = (Parzen(axes, x[~np.isnan(x).any(axis=1)]) for x in rows)
-        drawn = good.draw(self._rng, _CANDIDATES, near_one=self._several())
+        drawn = good.draw(self._rng, _CANDIDATES, near_one=self._count() > 2)
         value = good.log_density(drawn) - bad.log_density(drawn)
         best: np.ndarray = drawn[int(value.argmax())]
         return best
