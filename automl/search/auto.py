@@ -2,7 +2,8 @@
 
     trial 0       the baseline, to the end
     then          the portfolio: at most a fifth of the budget; as many of its entries as that
-                  allows run to the end, the others start under the rungs
+                  allows run to the end, the others start under the rungs; of a budget under five
+                  trainings one entry alone, to its end
     without one   scattered points, screened at the first rung until four of the best third have
                   come to their end
     from there    our GP; where the space is crowded, in turn with a variation of the best trials;
@@ -71,6 +72,8 @@ class AutoSampler:
         share = _PORTFOLIO_SHARE * budget
         self._portfolio = list(portfolio)[: max(int(share / rungs[0]), 1)]
         self._full = _affordable(share, len(self._portfolio), rungs[0])
+        if share < 1:  # else nothing but the baseline would come to its end
+            self._portfolio, self._full = self._portfolio[:1], 1
         known = min(_STARTUP, int(_STARTUP_SHARE * budget)) - len(self._portfolio)
         startup = 0 if screened else max(known, _SCATTERED)
         self._model = GpSampler(space, seed=seed, rungs=rungs, startup=startup)
