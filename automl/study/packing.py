@@ -45,6 +45,7 @@ _DRAWN = 64  # recipes that tell how many of a study share the baseline's struct
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
 _FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
 _FULL = 0.75  # of a pack's slots in use: below, it pays to make a smaller one
+_UNLIKE = 3  # members of unlike methods that gain enough
 SURE = 4  # members that are packed again where no gain of fewer was measured
 STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
@@ -311,11 +312,11 @@ def size_left(left: Sequence[Segment], state: State) -> int:
 def _many_enough(segments: Sequence[Segment]) -> bool:
     """Whether they are enough for how much they differ.
 
-    Measured (docs/packs.md): members of unlike methods share the forward and backward pass alone;
-    two of them gain nothing together, four 1.2 to 1.4 times. The probe's members are all alike.
+    Members of unlike methods share the forward and backward pass alone: two of them gain 1.1 to
+    1.25 times together, four 1.4 to 1.6 (docs/packs.md). The probe's members are all alike.
     """
     unlike = len({tuple(_methods(s)) for s in segments}) > 1
-    return len(segments) >= SURE or not unlike
+    return len(segments) >= _UNLIKE or not unlike
 
 
 def gain_of(found: Packing, members: int) -> float:

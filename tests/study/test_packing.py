@@ -239,7 +239,7 @@ def test_few_members_of_unlike_methods_train_alone_under_auto() -> None:
     state = knowing((recipe(16), Packing(8, 3.0)))
     measured = Packing(8, 3.0, rows=((1, 0.003, 1.0), (2, 0.002, 1.0), (8, 0.001, 1.0)))
     rows = knowing((recipe(16), measured))
-    for optimizers, apart in (("adamw sgd", 2), ("adamw adamw", 1), ("adamw sgd lion muon", 1)):
+    for optimizers, apart in (("adamw sgd", 2), ("adamw adamw", 1), ("adamw sgd lion", 1)):
         names = optimizers.split()
         segments = [Segment(n, recipe(16, optimizer=o), 0, 90) for n, o in enumerate(names)]
         for groups in (
