@@ -18,6 +18,9 @@ trains: then the strategy is free again to choose another structure. A worker th
 who stood where, so who ends first may change; packs of `--pack K` begin and stop together, and
 repeat themselves whatever is killed.
 
+A pack that nobody fills is made smaller once a quarter of its slots are free, and under auto two
+whose methods differ train alone: they would gain next to nothing.
+
 Filling packs must not narrow the search. So under auto each time that the strategy chooses a
 structure freely, a few new trials may be asked to share it, a quarter of the search's full
 trainings; and whoever goes on from a rung is joined by his like, and by nobody new.

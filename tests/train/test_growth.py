@@ -36,7 +36,7 @@ class Mixed(nn.Module):
         self.head = nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("growth is told from the shapes of weights alone")
 
 
 def grown(

@@ -20,6 +20,7 @@ Loshchilov, Glasmachers and Beyer 2017, arXiv:1705.06693.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ _WILD = 1e12
 _REDRAWS = 100  # before a point beyond the edges is taken
 
 
-class _Strategy:
+class _Strategy(ABC):
     """What both share: weights, the path of the step size, and asking."""
 
     _draws = 1  # of a point, until one lies in the unit cube
@@ -84,15 +85,17 @@ class _Strategy:
 
     _cs: float
 
+    @abstractmethod
     def _turned(self, z: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """The step [n] that a draw z [n] becomes."""
 
+    @abstractmethod
     def _learn(self, z: np.ndarray, zw: np.ndarray) -> None:
-        raise NotImplementedError
+        """Learn from draws z [lambda, n], best first, and the weighted sum zw [n] of the better."""
 
+    @abstractmethod
     def _growth(self) -> float:
         """Log of the factor on sigma."""
-        raise NotImplementedError
 
 
 class MaEs(_Strategy):
