@@ -11,7 +11,6 @@ folder; `broker` there holds the address with its password, `key` what studies a
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -29,7 +28,7 @@ from automl.errors import ExecutorError
 from automl.executors.valkey import Server
 from automl.signing import new_key_file
 
-from .ui import server_command, server_environment
+from .ui import server_command, server_environment, with_parent
 
 _POLL_SECONDS = 0.2
 _AGAIN_SECONDS = 2.0  # before a process that died is started again
@@ -77,7 +76,7 @@ def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
     place = Place(runs)
     with held(place.folder / "lock", ExecutorError("it is up already")):
         password = secrets.token_urlsafe(24)
-        server = Server(place.folder / "redis", password=password, setup=_with_keeper)
+        server = Server(place.folder / "redis", password=password, setup=with_parent)
         _private(place.broker, server.url)
         here = {**os.environ, "AUTOML_BROKER_FILE": str(place.broker)}
         here["AUTOML_KEY_FILE"] = str(new_key_file(place.key))
@@ -122,7 +121,7 @@ def _alive(part: _Part, folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_with_keeper,
+                preexec_fn=with_parent,
             )
 
 
@@ -135,12 +134,6 @@ def _end(part: _Part) -> None:
     except subprocess.TimeoutExpired:
         part.process.kill()
         part.process.wait()
-
-
-def _with_keeper() -> None:
-    """In a process that is just starting: end when the keeper does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _private(path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,7 +76,14 @@ def _server(runs: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=with_parent,
     )
+
+
+def with_parent() -> None:
+    """In a process that is just starting: end when the one that started it does, be it killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def check_free(port: int) -> None:

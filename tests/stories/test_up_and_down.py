@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import stat
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +125,21 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> 
         done = say(tmp_path, "up", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
     assert "is taken; choose another" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_pages_end_with_the_command_that_is_killed(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "mlflow.db").touch()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = subprocess.Popen([AUTOML, "ui", "--port", port], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(processes := family(command.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(processes) == 2  # the server as well
+    command.kill()
+    command.wait()
+    _, left = psutil.wait_procs(processes, timeout=40)
+    assert not left
