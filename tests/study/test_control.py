@@ -81,7 +81,9 @@ def test_a_study_that_is_paused_and_stopped_ends_like_an_undisturbed_one(
     automl: Run, place: Path
 ) -> None:
     def begun(state: State) -> bool:
-        return bool(Store(place / "runs" / "s" / "checkpoints").steps(max(state.trials, default=0)))
+        last = max(state.trials, default=0)
+        reported = state.paused and state.trials[last].device != ""
+        return reported and bool(Store(place / "runs" / "s" / "checkpoints").steps(last))
 
     with driver(tune(place, "s"), place) as process:
         until(place, "s", lambda s: s.open)
