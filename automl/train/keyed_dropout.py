@@ -83,32 +83,48 @@ class Use:
     like: Tensor
 
 
-def words_of(
-    modules: Sequence[nn.Module], keys: Sequence[int], uses: Sequence[Use], device: torch.device
-) -> Tensor:
-    """All that the host says of the masks of k members in u uses, [u, 4, k, 1] int32.
+class Masks:
+    """The masks of k members in the uses of a pass; what no pass changes is made once.
 
-    Both halves of the key, the first word, the threshold.
+    Members of rate 0 in all uses draw nothing.
     """
-    both, at = [halves(key) for key in keys], [0] * len(keys)
-    lows, highs, words = [low for low, _ in both], [high for _, high in both], []
-    for use in uses:
-        t = [threshold(float(m.get_submodule(use.name).p)) for m in modules]  # type: ignore[arg-type]
-        words.append([lows, highs, list(at), t])
-        count = _words(use.like)
-        at = [a + (count if own else 0) for a, own in zip(at, t, strict=True)]
-    return torch.tensor(words, dtype=torch.int32, device=device).unsqueeze(-1)
 
+    def __init__(self, modules: Sequence[nn.Module], uses: Sequence[Use], bits: Bits) -> None:
+        self._uses, self._bits, self._size = uses, bits, len(modules)
+        layers = [[m.get_submodule(use.name) for use in uses] for m in modules]
+        odds = [[threshold(float(layer.p)) for layer in own] for own in layers]  # type: ignore[arg-type]
+        self._drawing = [k for k, own in enumerate(odds) if any(own)]
+        self._rows = torch.tensor(self._drawing, device=bits.device)
+        t = torch.tensor([odds[k] for k in self._drawing])
+        least = (t.clamp(max=_ODDS - 1) - _ODDS // 2).to(bits.device, torch.int16)
+        scale = torch.where(t < _ODDS, _ODDS / (_ODDS - t).double(), 0.0)
+        scales = [column.to(use.like) for column, use in zip(scale.split(1, 1), uses, strict=True)]
+        self._chances = list(zip(least.split(1, 1), scales, strict=True))
+        # Where a use's words lie in the row that is hashed, in which no member skips a use; and
+        # how far before that they lie in the member's own pass.
+        self._counts = [_words(use.like) for use in uses]
+        counts = torch.tensor(self._counts)
+        own = torch.where(t > 0, counts, 0)
+        behind = (own.cumsum(1) - own) - (counts.cumsum(0) - counts)
+        at = behind.repeat_interleave(counts, 1).to(bits.device, torch.int32)
+        self._at = at if bool(behind.any()) else 0
 
-def masks_of(words: Tensor, uses: Sequence[Use], bits: Bits) -> list[Tensor]:
-    """The masks [k, ...] of each use."""
-    found = []
-    for (low, high, at, t), use in zip(words, uses, strict=True):
-        least = (t.clamp(max=_ODDS - 1) - _ODDS // 2).to(torch.int16)
-        scale = torch.where(t < _ODDS, _ODDS / (_ODDS - t).double(), 0.0).to(use.like.dtype)
-        drawn = bits(low, high, _words(use.like), at)
-        found.append(_masks(drawn, least, scale, use.like))
-    return found
+    def words(self, keys: Sequence[int]) -> Tensor:
+        """All that the host says of a pass: both halves of the keys, [2, n, 1] int32."""
+        pairs = [halves(keys[k]) for k in self._drawing]
+        words = list(zip(*pairs, strict=True))
+        return torch.tensor(words, dtype=torch.int32, device=self._rows.device).unsqueeze(-1)
+
+    def of(self, words: Tensor) -> list[Tensor]:
+        """The masks [k, ...] of each use."""
+        drawn = self._bits(words[0], words[1], sum(self._counts), self._at)
+        parts, found = drawn.split(self._counts, 1), []
+        for use, part, chance in zip(self._uses, parts, self._chances, strict=True):
+            like, mask = use.like, _masks(part, *chance, use.like)
+            if len(self._drawing) < self._size:
+                mask = like.new_ones(self._size, *like.shape).index_copy_(0, self._rows, mask)
+            found.append(mask)
+        return found
 
 
 def threshold(rate: float) -> int:
@@ -118,10 +134,9 @@ def threshold(rate: float) -> int:
 
 def _masks(drawn: Tensor, least: Tensor | int, scale: Tensor | float, like: Tensor) -> Tensor:
     """[k, ...] from words [k, n]."""
-    r = drawn.view(torch.int16)
-    if r.shape[1] > like.numel():
-        r = r[:, : like.numel()]
-    return (r >= least).to(like.dtype).mul_(scale).view(-1, *like.shape)
+    r = drawn.view(torch.int16)[:, : like.numel()]
+    kept = torch.ge(r, least, out=like.new_empty(r.shape))  # 1 and 0 at once, not by way of bool
+    return kept.mul_(scale).view(-1, *like.shape)
 
 
 def _words(x: Tensor) -> int:

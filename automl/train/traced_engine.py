@@ -29,7 +29,7 @@ from automl.methods.stages import Batch
 from automl.train.compiled import Compiled
 from automl.train.drawn import Drawn, first_uses, taken_out
 from automl.train.fingerprint import fingerprint
-from automl.train.keyed_dropout import KeyedDropout, Use, masks_of, words_of
+from automl.train.keyed_dropout import KeyedDropout, Masks, Use
 from automl.train.loop_engine import Pass
 from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
@@ -64,16 +64,18 @@ class TracedEngine:
         dropping = tuple(name for name, rate in self._rates.items() if rate)
         self._task, self._shared = task, (structure, first, dropping)
         self._made: dict[Hashable, _Trace] = {}
+        self._masks: dict[Hashable, Masks | None] = {}
 
     def __call__(self, work: Pass) -> tuple[Tensor, Tensor]:
         packed, batch = self._packed, work.batch
         data = [batch.x, batch.y, batch.y2, batch.weight]
         shapes = tuple((a.shape, a.stride(), a.dtype) for a in data if a is not None)
-        trace = self._made.get(shapes)
-        if trace is None:
-            trace = self._made[shapes] = self._trace(work, shapes)
+        if shapes not in self._made:
+            self._made[shapes] = self._trace(work, shapes)
+            self._masks[shapes] = self._made[shapes].masks(packed)
+        trace, masks = self._made[shapes], self._masks[shapes]
         program = trace.compiled if self._compile else trace.program
-        return program(*_inputs(packed, batch, work.hyper), *trace.random(packed, work))
+        return program(*_inputs(packed, batch, work.hyper), *trace.random(packed, work, masks))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
@@ -131,17 +133,16 @@ class _Trace:
         self.program: Traced = traced
         self.compiled = Compiled(traced)
 
-    def random(self, packed: Packed, work: Pass) -> list[Tensor]:
+    def masks(self, packed: Packed) -> Masks | None:
+        """How the masks that are hashed are made for these members, if there are any."""
+        return Masks(packed.modules, self._uses, packed.bits) if self._uses else None
+
+    def random(self, packed: Packed, work: Pass, masks: Masks | None) -> list[Tensor]:
         """All that is random in a pass, [k, ...] each, as each member alone draws it."""
         found: dict[int, Tensor] = {}
-        if self._uses:
-            device = packed.w.device
-
-            def words() -> list[Tensor]:
-                return [words_of(packed.modules, work.keys(), self._uses, device)]
-
-            masks = masks_of(work.inputs(words)[0], self._uses, packed.bits)
-            found |= zip(self._hashed, masks, strict=True)
+        if masks is not None:
+            (words,) = work.inputs(lambda: [masks.words(work.keys())])
+            found |= zip(self._hashed, masks.of(words), strict=True)
         if self._drawn:
             draws = work.inputs(lambda: self._draws(packed, work.keys()))
             found |= zip(self._drawn, draws, strict=True)

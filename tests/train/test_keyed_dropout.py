@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from automl.train.keyed_dropout import Use, keyed, masks_of, words_of
+from automl.train.keyed_dropout import Masks, Use, keyed
 from automl.train.seeding import Bits, mix
 
 CPU = torch.device("cpu")
@@ -30,14 +30,14 @@ def alone(model: nn.Module, *keys: int, shapes: Sequence[tuple[int, ...]] = SHAP
 
 
 def test_masks_of_a_pack_are_those_of_each_member_alone() -> None:
-    rates = [(0.5, 0.2, 0.1), (0.0, 0.3, 0.0), (0.9, 0.0, 1.0)]
-    models, keys = [network(*own) for own in rates], [3, 1 << 63, mix("third")]
+    rates = [(0.5, 0.2, 0.1), (0.0, 0.3, 0.0), (0.9, 0.0, 1.0), (0.0, 0.0, 0.0)]
+    models, keys = [network(*own) for own in rates], [3, 1 << 63, mix("third"), 4]
     expected = [alone(copy.deepcopy(m), key) for m, key in zip(models, keys, strict=True)]
-    for order in ([0, 1, 2], [2, 0]):
+    for order in ([0, 1, 2, 3], [2, 0], [3, 0]):
         uses = [Use(str(i), torch.ones(shape)) for i, shape in enumerate(SHAPES)]
-        words = words_of([models[k] for k in order], [keys[k] for k in order], uses, CPU)
-        for masks, i in zip(masks_of(words, uses, Bits(CPU)), range(3), strict=True):
-            for mask, k in zip(masks, order, strict=True):
+        masks = Masks([models[k] for k in order], uses, Bits(CPU))
+        for i, found in enumerate(masks.of(masks.words([keys[k] for k in order]))):
+            for mask, k in zip(found, order, strict=True):
                 assert torch.equal(mask, expected[k][i])
 
 
