@@ -35,6 +35,7 @@ from automl.train.packed import Packed
 from automl.train.seeding import seed_torch
 from automl.train.substitutes import Sites, dropout_rates, substituted
 from automl.train.tape import graded, taped
+from automl.train.tidying import tidy
 
 _KEPT = 32  # traces; each holds a list of operations, no tensors of the size of the weights
 
@@ -128,6 +129,7 @@ class _Trace:
         drawn = {i: self._masking(places[i], i) for i in range(len(masks)) if i not in self._hashed}
         drawn |= dict(enumerate(taken_out(tape.graph), len(masks)))
         self._drawn = dict(sorted(drawn.items(), key=lambda one: one[1].place))
+        tidy(tape.graph)
         tape.graph.eliminate_dead_code()
         traced = tape.program()
         self.program: Traced = traced
