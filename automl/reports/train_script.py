@@ -143,7 +143,7 @@ def _script(file: RecipeFile, card: TaskCard) -> str:
     loop = ["Stage", "Trainer", *(["Patience"] if patience else [])]
     loop += ["change"] if changes else []
     found = bundle([*part.roots, *stages.roots, *((_LOOP, name) for name in loop)])
-    found.imports |= {"import sys", "import torch"}
+    found.imports |= {"import sys", "import torch", "import warnings"}
     top = ["from __future__ import annotations\n", *found.import_lines()]
     sections = [_docstring(file, card) + "\n\n" + "\n".join(top) + "\n"
                 + _constants(file.recipe, card) + changes + scales]  # fmt: skip
@@ -427,6 +427,7 @@ def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else SEED
     torch.set_num_threads(1)  # as in the search; more only pays for large networks
     torch.set_flush_denormal(True)  # numbers below 1e-38 are zeros, and no hundred times slower
+    warnings.filterwarnings("ignore", "The value of the smallest subnormal")  # NumPy's, of that
     splits = load(){prepare}
     torch.manual_seed(seed)
     model = {textwrap.indent(part.model, "    ").lstrip()}
