@@ -227,6 +227,11 @@ def test_a_dead_worker_is_noticed_though_its_child_lives_on(
     assert (report.status, report.message) == (Status.LOST, "the worker exited with code 5")
 
 
+def test_a_worker_takes_subnormal_numbers_for_zeros(apart: Executor, tmp_path: Path) -> None:
+    report = outcome(apart, tmp_path, segment("faint"))
+    assert report.status is Status.DONE, report.message
+
+
 def test_a_worker_that_hangs_is_killed_after_the_stall_limit(
     apart: Executor, tmp_path: Path
 ) -> None:

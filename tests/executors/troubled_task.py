@@ -60,6 +60,10 @@ def orphan():
     os._exit(5)
 
 
+def faint():
+    assert (torch.tensor(1e-30) * torch.tensor(1e-9)).item() == 0  # 1e-39 is no normal number
+
+
 TROUBLE = {
     "learn": lambda: None,
     "slow": lambda: None,
@@ -74,10 +78,11 @@ TROUBLE = {
     "asks": asks,
     "leak": leak,
     "orphan": orphan,
+    "faint": faint,
 }
 
 
-Do = "learn|slow|exit|sys_exit|kill|segfault|hang|memory|cuda|chatter|asks|orphan"
+Do = "learn|slow|exit|sys_exit|kill|segfault|hang|memory|cuda|chatter|asks|orphan|faint"
 
 
 def model(do: Do = "learn"):
