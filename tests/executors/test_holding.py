@@ -76,11 +76,18 @@ def test_orders_of_all_studies_are_taken_as_they_came_whoever_holds_the_bell(
 
 
 def test_one_that_lingers_is_handed_what_comes_without_a_bell(
-    client: redis.Redis, studies: list[Leases], route: str, broker: Server
+    client: redis.Redis,
+    studies: list[Leases],
+    route: str,
+    broker: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     a, _ = studies
     a.put("1", ORDER, [route])
-    worker = Holder(connect(broker.url), "w")
+    # For as long as we take; such a client waits as long.
+    worker = Holder(redis.Redis.from_url(broker.url, decode_responses=True), "w")
+    monkeypatch.setattr(holding, "_LINGER_MS", 600_000)
+    monkeypatch.setattr(holding, "LINGER_SECONDS", 600.0)
     lease = worker.next(route)
     assert lease is not None
     assert worker.commit(lease, [{}], route=route) == (True, None)
@@ -95,6 +102,7 @@ def test_one_that_lingers_is_handed_what_comes_without_a_bell(
     done, third = worker.commit(got[0], [{}], route=route)
     assert (done, names(third)) == (True, ("a", "3"))
     assert third is not None and worker.commit(third, [{}], route=route) == (True, None)
+    monkeypatch.setattr(holding, "LINGER_SECONDS", 0.1)
     assert worker.linger(route) is None
     assert a.put("4", ORDER, [route]) == [route]  # it has gone
     assert list(client.scan_iter(match="automl:hand:*")) == []
