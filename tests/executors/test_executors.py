@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -33,8 +33,7 @@ from ..workers.starting import worker
 from .troubled_task import TASK
 
 RUNNER_MEMORY = "450m"  # an opened task takes 260
-STALL_SECONDS = 3.0
-DEADLINE_SECONDS = 6.0
+PATIENCE_SECONDS = 300.0  # of the executors here, unless a test says something else: see `limits`
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +52,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def processes(spec: TaskSpec, logs: Path) -> Iterator[Processes]:
     """One worker process for all tests of this file; torch is imported once a crash."""
     executor = Processes(
-        spec, workers=1, logs=logs, stall_seconds=STALL_SECONDS, deadline_seconds=DEADLINE_SECONDS
-    )
+        spec, workers=1, logs=logs, stall_seconds=PATIENCE_SECONDS,
+        deadline_seconds=PATIENCE_SECONDS,
+    )  # fmt: skip
     yield executor
     executor.close()
 
@@ -65,8 +65,8 @@ def queue(spec: TaskSpec, logs: Path, broker: Server) -> Iterator[Queue]:
     card = open_task(spec).card
     with worker(broker.url, "executors", logs, environment={"AUTOML_RUNNER_MEMORY": RUNNER_MEMORY}):
         executor = Queue(
-            broker.url, study="executors", spec=spec, card=card, stall_seconds=STALL_SECONDS,
-            deadline_seconds=DEADLINE_SECONDS, queues=["executors"], workers=1, lease_seconds=5,
+            broker.url, study="executors", spec=spec, card=card, stall_seconds=PATIENCE_SECONDS,
+            deadline_seconds=PATIENCE_SECONDS, queues=["executors"], workers=1,
         )  # fmt: skip
         yield executor
         executor.close()
@@ -86,6 +86,32 @@ def executor(request: pytest.FixtureRequest, spec: TaskSpec) -> Executor:
         return Inline(lambda pack, *, progress: run(pack, task, progress=progress))
     made: Executor = request.getfixturevalue(request.param)
     return made
+
+
+@pytest.fixture
+def hold(spec: TaskSpec) -> Iterator[Path]:
+    """The file that keeps a held segment in its midst, until it is taken away."""
+    path = Path(spec.source).with_name("hold")
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def limits(executor: Executor, **seconds: float) -> Iterator[None]:
+    """Other limits for the segments that are submitted now."""
+
+    def patient(times: Mapping[str, float]) -> None:
+        if isinstance(executor, Queue):
+            executor._leases.announce({**executor._task, **times})
+        else:
+            vars(executor).update(times)
+
+    patient(seconds)
+    try:
+        yield
+    finally:
+        patient(dict.fromkeys(seconds, PATIENCE_SECONDS))
 
 
 def segment(do: str = "learn", *, trial: int = 0, stop: int = 20, seed: int = 0) -> Segment:
@@ -115,10 +141,13 @@ def outcome(executor: Executor, folder: Path, one: Segment) -> Report:
     return report
 
 
-def gone(pid: int, *, seconds: float = 5) -> bool:
+def gone(pid: int, *, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.02)
     return False
@@ -237,18 +266,20 @@ def test_a_worker_that_hangs_is_killed_after_the_stall_limit(
 ) -> None:
     assert outcome(apart, tmp_path, segment(trial=1)).status is Status.DONE  # it is open
     began = time.monotonic()
-    report = outcome(apart, tmp_path, segment("hang", trial=2))
+    with limits(apart, stall_seconds=1):
+        report = outcome(apart, tmp_path, segment("hang", trial=2))
     assert (report.trial, report.status) == (2, Status.TIMEOUT)
-    assert report.message == "no sign of life for 3 s; killed"
-    assert time.monotonic() - began > STALL_SECONDS
+    assert report.message == "no sign of life for 1 s; killed"
+    assert time.monotonic() - began > 1
 
 
 def test_a_segment_that_takes_too_long_is_ended_though_it_reports(
     apart: Executor, tmp_path: Path
 ) -> None:
-    report = outcome(apart, tmp_path, segment("slow", trial=1, stop=2000))
+    with limits(apart, deadline_seconds=2):
+        report = outcome(apart, tmp_path, segment("slow", trial=1, stop=20_000))
     assert (report.trial, report.status) == (1, Status.TIMEOUT)
-    assert report.message == "not done after 6 s, the limit of a segment; killed"
+    assert report.message == "not done after 2 s, the limit of a segment; killed"
     assert outcome(apart, tmp_path, segment(trial=2)).status is Status.DONE
 
 
@@ -266,16 +297,17 @@ def test_a_training_process_that_has_grown_is_replaced_after_its_segment(
 
 
 def test_a_segment_that_is_delivered_thrice_is_trained_once(
-    queue: Queue, broker: Server, tmp_path: Path
+    queue: Queue, broker: Server, hold: Path, tmp_path: Path
 ) -> None:
     before = settled(broker)
-    queue.submit(pack(tmp_path, segment("slow", trial=6, stop=40)))
-    assert queue.reports(0) == []  # it is laid down
+    queue.submit(pack(tmp_path, segment("held", trial=6, stop=60)))
+    queue.reports(0)  # it is laid down
     client = redis.Redis.from_url(broker.url, decode_responses=True)
     (key,) = client.scan_iter(match="automl:executors:order:*")
     with Celery(broker=broker.url) as app:
         for _ in range(2):
             app.send_task(TASK_NAME, ["executors", key.split(":")[3]], queue="executors")
+    hold.unlink()
     assert [n.trial for n in news_until_reported(queue) if isinstance(n, Report)] == [6]
     assert outcome(queue, tmp_path, segment(trial=7)).status is Status.DONE
     assert queue.reports(0) == []
@@ -309,9 +341,9 @@ def test_what_the_user_prints_goes_to_the_log_and_nowhere_else(
 
 
 def test_a_cancelled_trial_stops_with_a_checkpoint_and_goes_on_to_the_same_end(
-    apart: Executor, tmp_path: Path
+    apart: Executor, hold: Path, tmp_path: Path
 ) -> None:
-    one = segment("slow", trial=4, stop=120)  # 2.4 s; a worker hears of it within one
+    one = segment("held", trial=4, stop=120)
     apart.submit(pack(tmp_path / "cut", one))
     news: list[Report | Progress] = []
     while not any(isinstance(n, Progress) for n in news):
@@ -323,6 +355,7 @@ def test_a_cancelled_trial_stops_with_a_checkpoint_and_goes_on_to_the_same_end(
     assert stopped.status is Status.STOPPED
     assert 0 < stopped.reached < 120
     assert Store(tmp_path / "cut").steps(4) == [stopped.reached]
+    hold.unlink()
     rest = outcome(apart, tmp_path / "cut", one)
     whole = outcome(apart, tmp_path / "whole", one)
     assert (rest.status, rest.curve) == (Status.DONE, whole.curve)
@@ -356,7 +389,7 @@ def test_closing_in_the_middle_of_a_training_leaves_no_process(
 ) -> None:
     before = children()
     executor = Processes(spec, workers=2, logs=tmp_path, stall_seconds=60)
-    executor.submit(pack(tmp_path / "c", segment("slow", trial=0, stop=2000)))
+    executor.submit(pack(tmp_path / "c", segment("slow", trial=0, stop=100_000)))
     executor.submit(pack(tmp_path / "c", segment("hang", trial=1)))
     assert executor.capacity == 0
     assert len(children() - before) == 2
@@ -365,7 +398,7 @@ def test_closing_in_the_middle_of_a_training_leaves_no_process(
     began = time.monotonic()
     executor.close()
     executor.close()
-    assert time.monotonic() - began < 10  # it waits for neither
+    assert time.monotonic() - began < 300  # it waits for neither: they take 600 and 2,000
     assert children() == before
 
 
@@ -392,9 +425,11 @@ def test_a_driver_that_is_killed_leaves_no_worker(spec: TaskSpec, tmp_path: Path
     with subprocess.Popen(
         [sys.executable, "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True
     ) as driver:
-        assert driver.stdout is not None
-        assert driver.stdout.readline() == "started\n"
-        workers = [p.pid for p in psutil.Process(driver.pid).children(recursive=True)]
-        assert len(workers) == 1
-        driver.kill()
+        try:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "started\n"
+            workers = [p.pid for p in psutil.Process(driver.pid).children(recursive=True)]
+            assert len(workers) == 1
+        finally:
+            driver.kill()
     assert gone(workers[0])

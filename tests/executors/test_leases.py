@@ -223,7 +223,7 @@ def test_what_was_on_disk_is_there_after_a_crash_of_the_server(tmp_path: Path) -
 def _written(server: Server) -> bool:
     """Whether everything is on the disk, where it is brought once a second."""
     told: Any = connect(server.url).info("persistence")
-    return told["aof_buffer_length"] == told["aof_pending_bio_fsync"] == 0
+    return bool(told["aof_buffer_length"] == told["aof_pending_bio_fsync"] == 0)
 
 
 def test_an_order_that_nobody_holds_is_withdrawn_and_can_be_laid_down_again(

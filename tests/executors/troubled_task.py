@@ -1,9 +1,13 @@
-"""A task file whose model does, in the middle of its training, what its argument says."""
+"""A task file whose model does, in the middle of its training, what its argument says.
+
+One that is "held" trains freely for 20 steps, and then half a second a step for as long as a file
+named "hold" lies beside it: so a test may do something in its midst, however late it comes.
+"""
 
 from __future__ import annotations
 
 TASK = """
-import ctypes, os, signal, subprocess, time
+import ctypes, os, pathlib, signal, subprocess, time
 import torch
 from torch import nn
 
@@ -11,6 +15,7 @@ x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
 data = (x, (x.norm(dim=1) > 1.2).long())
 metric = "accuracy"
 batch_size = 16
+hold = pathlib.Path(__file__).with_name("hold")
 
 
 class Troubled(nn.Module):
@@ -25,6 +30,8 @@ class Troubled(nn.Module):
             TROUBLE[self.do]()
         if self.do == "slow":
             time.sleep(0.02)
+        if self.do == "held" and self.calls > 20 and hold.exists():
+            time.sleep(0.5)
         return self.net(x)
 
 
@@ -67,6 +74,7 @@ def faint():
 TROUBLE = {
     "learn": lambda: None,
     "slow": lambda: None,
+    "held": lambda: None,
     "exit": lambda: os._exit(3),
     "sys_exit": lambda: exit(4),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -82,7 +90,7 @@ TROUBLE = {
 }
 
 
-Do = "learn|slow|exit|sys_exit|kill|segfault|hang|memory|cuda|chatter|asks|orphan|faint"
+Do = "learn|slow|held|exit|sys_exit|kill|segfault|hang|memory|cuda|chatter|asks|orphan|faint"
 
 
 def model(do: Do = "learn"):
