@@ -116,14 +116,26 @@ def test_a_folder_inside_a_checkpoint_travels_too(store: Store) -> None:
 
 def test_an_exchange_of_folders_leaves_one_of_them(tmp_path: Path) -> None:
     # A reader that looks all the time never finds the place empty.
-    script = "import sys, os\nwhile True:\n    os.stat(sys.argv[1] + '/1/10/meta.json')\n"
+    script = """
+import sys, os
+while True:
+    for _ in range(1000):
+        os.stat(sys.argv[1] + '/1/10/meta.json')
+    print("looked", flush=True)
+"""
     store = Store(tmp_path)
     store.save(1, 10, {}, {})
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) as reader:
-        for n in range(100):
-            store.save(1, 10, {}, {"n": n})
-        assert reader.poll() is None
-        reader.kill()
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        try:
+            assert reader.stdout is not None
+            for _ in range(4):
+                assert reader.stdout.readline() == "looked\n"
+                for n in range(25):
+                    store.save(1, 10, {}, {"n": n})
+            assert reader.poll() is None
+        finally:
+            reader.kill()
 
 
 # Buckets -------------------------------------------------------------------------------------
@@ -187,11 +199,11 @@ _WRITER = """
 import sys, torch
 from automl.checkpoints import Store
 store = Store(sys.argv[1])
-print("ready", flush=True)
 step = 0
 while True:
     step += 1
     store.save(1, step, {"w": torch.full((50_000,), float(step))}, {"step": step})
+    print(step, flush=True)
 """
 
 
@@ -200,13 +212,12 @@ def test_a_killed_writer_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
         [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
-    writer.stdout.readline()
+    assert writer.stdout.readline() == "1\n"
     time.sleep(0.3)
     writer.send_signal(signal.SIGKILL)
-    writer.wait()
-    writer.stdout.close()
+    said = ["1", *writer.communicate()[0].split("\n")]
     store = Store(tmp_path)
-    assert store.steps(1)
+    assert store.steps(1)[: len(said) - 1] == list(range(1, len(said)))  # the last may be half
     for step in store.steps(1):
         tensors, meta = store.load(1, step)
         assert meta["step"] == step
