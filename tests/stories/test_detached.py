@@ -14,12 +14,11 @@ import pytest
 from automl.service import handed_over, serving
 from automl.study.preparing import saved_state
 
-from ..study.test_control import AUTOML, Run, tune
-from ..study.test_kill import TASK
+from ..study.test_control import AUTOML, HELD, Run, tune
 
 
 def until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -30,7 +29,8 @@ def test_a_detached_study_outlives_its_service(
     automl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "task.py").write_text(TASK.replace("epochs = 60", "epochs = 200"))
+    (tmp_path / "task.py").write_text(HELD)
+    (tmp_path / "baseline").touch()
     runs = tmp_path / "runs"
     told = subprocess.run(
         tune(tmp_path, "s", "--detach"), cwd=tmp_path, capture_output=True, text=True, check=True
@@ -41,8 +41,9 @@ def test_a_detached_study_outlives_its_service(
     family = [service, *service.children(recursive=True)]
     assert len(family) >= 3  # service, driver, training process
     service.kill()
-    _, left = psutil.wait_procs(family, timeout=40)
+    _, left = psutil.wait_procs(family, timeout=120)
     assert not left
+    (tmp_path / "baseline").unlink()
     assert serving(runs) == 0 and handed_over(runs) == ["s"]
     assert saved_state("s", runs=runs).verdict is None
 
@@ -60,7 +61,7 @@ def test_a_detached_study_outlives_its_service(
         until(lambda: not handed_over(runs))
     finally:
         again.send_signal(signal.SIGTERM)
-        assert again.wait(30) == 0
+        assert again.wait(120) == 0
     assert "  done  " in automl("ls").stdout
     assert "s: ended" in (tmp_path / "service.log").read_text()
 
