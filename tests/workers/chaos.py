@@ -154,7 +154,7 @@ class Stage:
         for worker in self.workers:
             worker.terminate()
         for worker in self.workers:
-            worker.wait(60)
+            worker.wait(120)
 
     def left(self) -> list[str]:
         """Command lines of processes of this stage that live, but for the server."""
@@ -192,7 +192,7 @@ def harm(stage: Stage, fault: str, dice: random.Random) -> None:
         worker.wait()
     elif fault == "worker asked to end":
         worker.terminate()
-        worker.wait(60)
+        worker.wait(120)
     elif fault == "training killed":
         send(signal.SIGKILL, training(family))
     elif fault == "redis killed":
@@ -354,7 +354,7 @@ def _left_behind(stage: Stage) -> Iterator[str]:
     client = redis.Redis.from_url(stage.server.url, decode_responses=True)
     yield from (f"a key was left: {k}" for k in client.scan_iter(match="automl:harmed*"))
     stage.end()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := stage.left()) and time.monotonic() < deadline:
         time.sleep(0.1)
     yield from (f"a process was left: {command}" for command in left)

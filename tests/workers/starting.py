@@ -58,7 +58,7 @@ def worker(
         process.wait()
 
 
-def until(what: str, true: Callable[[], object], *, seconds: float = 60) -> None:
+def until(what: str, true: Callable[[], object], *, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

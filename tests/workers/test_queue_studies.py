@@ -34,7 +34,7 @@ def test_ten_faults_change_no_trial_and_leave_nothing_behind(tmp_path: Path) -> 
 
 
 def test_a_worker_that_is_asked_to_end_hands_its_segment_over(stage: Stage) -> None:
-    long = (stage.folder / "task.py").read_text().replace("epochs = 10", "epochs = 3000")
+    long = (stage.folder / "task.py").read_text().replace("epochs = 10", "epochs = 30000")
     (stage.folder / "task.py").write_text(long)
     (worker,) = stage.workers
     driver = stage.drive(tuning(stage.folder, "s", trials=1))
@@ -42,7 +42,7 @@ def test_a_worker_that_is_asked_to_end_hands_its_segment_over(stage: Stage) -> N
     client = redis.Redis.from_url(stage.server.url, decode_responses=True)
     until("progress", lambda: any(client.scan_iter(match="automl:s-*:progress")))
     worker.terminate()
-    assert worker.wait(60) == 0
+    assert worker.wait(180) == 0
     assert store.steps(0)  # where it stood
     (order,) = client.scan_iter(match="automl:*:order:*")
     assert client.hget(order, "token") is None
