@@ -18,37 +18,46 @@ from .chaos import Stage, automl, send, training, tree
 from .starting import until
 
 
-def test_a_killed_supernet_derives_the_cell_of_an_unbroken_one(tmp_path: Path) -> None:
+def killed(folder: Path) -> bool:
+    """A study in this folder whose supernet was killed; whether that was in its midst.
+
+    It is over some seconds after its first checkpoint, and we may stand still for as long.
+    """
+    folder.mkdir()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(900, 3))
     rows = np.column_stack([x, (x[:, 0] * x[:, 1] > 0) + 0])
-    np.savetxt(tmp_path / "t.csv", rows, "%.4f", delimiter=",", header="a,b,c,y", comments="")
+    np.savetxt(folder / "t.csv", rows, "%.4f", delimiter=",", header="a,b,c,y", comments="")
     sets = ("nas.darts.epochs=16", "nas.darts.fine_tune=1", "architecture.table_cells.width=16")
     command = automl(
-        "tune", str(tmp_path / "t.csv"), "--target", "y", "--nas", "darts", "--name", "s",
+        "tune", str(folder / "t.csv"), "--target", "y", "--nas", "darts", "--name", "s",
         *(part for text in sets for part in ("--set", text)), "--budget", "3trials",
         "--strategy", "random", "--pack", "off", "--mlflow", "off", "--quiet",
-        "--runs", str(tmp_path / "runs"),
+        "--runs", str(folder / "runs"),
     )  # fmt: skip
-    stage = Stage(tmp_path, workers=1)
+    stage = Stage(folder, workers=1)
     try:
-        driver = stage.drive(command)
-        store = Store(tmp_path / "runs" / "s" / "checkpoints")
+        stage.drive(command)
+        store = Store(folder / "runs" / "s" / "checkpoints")
         until("the supernet's first checkpoint", lambda: store.steps(1), seconds=600)
-        killed = training(tree(stage.workers[0].pid))
-        send(signal.SIGKILL, killed)
-        assert killed and store.meta(1, store.steps(1)[-1])["report"] is None  # in its midst
+        processes = training(tree(stage.workers[0].pid))
+        send(signal.SIGKILL, processes)
+        if not processes or store.meta(1, store.steps(1)[-1])["report"] is not None:
+            return False
 
         def ended() -> bool:
-            supernet = saved_state("s", runs=tmp_path / "runs").supernet()
+            supernet = saved_state("s", runs=folder / "runs").supernet()
             return supernet is not None and supernet.status == Status.DONE
 
         until("the supernet", ended, seconds=600)
-        driver.kill()
-        driver.wait()
+        return True
     finally:
         stage.close()
-    state = saved_state("s", runs=tmp_path / "runs")
+
+
+def test_a_killed_supernet_derives_the_cell_of_an_unbroken_one(tmp_path: Path) -> None:
+    place = next(folder for n in range(5) if killed(folder := tmp_path / str(n)))
+    state = saved_state("s", runs=place / "runs")
     supernet = state.supernet()
     assert supernet is not None and state.config is not None
     torch.set_num_threads(1)
