@@ -37,11 +37,17 @@ SPACE = Space(
 
 
 class InSlots:
-    """One worker in a thread of this process; its packs take new members while they run."""
+    """One worker in a thread of this process; its packs take new members while they run.
+
+    It makes its steps while the driver waits for news, and no step while the driver thinks: so
+    what the driver does falls between the same two steps on any machine.
+    """
 
     def __init__(self, task: ModelTask) -> None:
         self._task = task
-        self._news: queue.Queue[Report | Progress | Vacancy] = queue.Queue()
+        self._news: queue.Queue[list[Report | Vacancy]] = queue.Queue()
+        self._turn = threading.Lock()  # who may go on; the driver's, but while it waits
+        self._turn.acquire()
         self._answers: queue.Queue[Mapping[int, Segment]] = queue.Queue()
         self._vacancies: list[Vacancy] = []
         self._cancelled: set[int] = set()
@@ -64,27 +70,28 @@ class InSlots:
         def more(reports: Sequence[Report], free: Sequence[int]) -> list[tuple[int, Segment]]:
             for report in reports:
                 del training[report.trial]
-                self._news.put(report)
-            self._news.put(Vacancy(0, tuple(training.values()), tuple(free)))
+            self._news.put([*reports, Vacancy(0, tuple(training.values()), tuple(free))])
             newcomers = self._answers.get()
             training.update({s.trial: s for s in newcomers.values()})
             return list(newcomers.items())
 
-        for report in segment.run(pack, self._task, stop=lambda: self._cancelled, more=more):
-            self._news.put(report)
+        def stop() -> set[int]:
+            with self._turn:
+                return set(self._cancelled)
+
+        self._news.put([*segment.run(pack, self._task, stop=stop, more=more)])
 
     def reports(self, timeout: float) -> list[Report | Progress]:
-        found: list[Report | Progress] = []
+        self._turn.release()
         try:
-            while True:
-                news = self._news.get(timeout=timeout if not found else 0.01)
-                if isinstance(news, Vacancy):
-                    self._vacancies.append(news)
-                    break
-                self._out -= isinstance(news, Report)
-                found.append(news)
+            news = self._news.get(timeout=timeout)
         except queue.Empty:
-            pass
+            return []
+        finally:
+            self._turn.acquire()
+        self._vacancies += [one for one in news if isinstance(one, Vacancy)]
+        found: list[Report | Progress] = [one for one in news if isinstance(one, Report)]
+        self._out -= len(found)
         return found
 
     def vacancies(self) -> list[Vacancy]:
@@ -99,6 +106,7 @@ class InSlots:
         self._cancelled.add(trial)
 
     def close(self) -> None:
+        self._turn.release()
         if self._thread:
             self._thread.join()
 
