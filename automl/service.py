@@ -7,14 +7,13 @@ studies end with it (they save themselves), and one that dies alone is started a
 
 `python -m automl.service` reads on its standard input what it shall do, as JSON:
 
-    {"runs", "journal"}             serve until nothing is left: what `automl tune --detach` starts
-    {"runs", "journal", "study"}    run this one
+    {"runs", "journal"}                        serve until nothing is left, after `tune --detach`
+    {"runs", "journal", "study", "service"}    run this one, until that process ends
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -29,6 +28,7 @@ from typing import Any
 from automl.alone import held, holder
 from automl.errors import AutomlError, ExecutorError, StudyError
 from automl.executors.broker import broker_url
+from automl.parents import end_with
 from automl.study.control import Control
 from automl.study.journal import writer
 from automl.study.preparing import resume, saved_config
@@ -81,7 +81,7 @@ def launch(runs: Path, *, journal: str | None, broker: str | None) -> int:
             {"runs": str(runs), "journal": journal}, output, environment, start_new_session=True
         )
     deadline = time.monotonic() + _START_SECONDS
-    while not serving(runs):
+    while not serving(runs) and process.poll() != 0:  # or it has done all that there was
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise StudyError(f"the driver service did not start; see {log}")
@@ -157,7 +157,8 @@ def _start(
     except AutomlError as error:
         _give_up(name, runs, str(error), say)
         return
-    order = {"runs": str(runs.absolute()), "journal": None if own else journal, "study": name}
+    order: dict[str, Any] = {"study": name, "service": os.getpid(), "runs": str(runs.absolute())}
+    order["journal"] = None if own else journal
     try:
         place = (runs / name / _MARK).read_text()
     except OSError:
@@ -249,8 +250,7 @@ def _main() -> int:
         say = lambda text: print(text, flush=True)  # noqa: E731
         serve(runs, journal=journal, say=say, stop=lambda: min(asked, 2), until_idle=True)
         return 0
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: the service is gone
+    end_with(order["service"], signal.SIGTERM)
     try:
         name = order["study"]
         queued = saved_config(name, runs=runs, journal=journal).queues

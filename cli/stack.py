@@ -20,15 +20,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from automl.alone import held, holder
 from automl.errors import ExecutorError
 from automl.executors.valkey import Server
+from automl.parents import end_with
 from automl.signing import new_key_file
 
-from .ui import server_command, server_environment, with_parent
+from .ui import server_command, server_environment
 
 _POLL_SECONDS = 0.2
 _AGAIN_SECONDS = 2.0  # before a process that died is started again
@@ -73,10 +75,10 @@ class _Part:
 
 def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
     """Start everything and keep it alive until `stop`."""
-    place = Place(runs)
+    place, with_us = Place(runs), partial(end_with, os.getpid(), signal.SIGTERM)
     with held(place.folder / "lock", ExecutorError("it is up already")):
         password = secrets.token_urlsafe(24)
-        server = Server(place.folder / "redis", password=password, setup=with_parent)
+        server = Server(place.folder / "redis", password=password, setup=with_us)
         _private(place.broker, server.url)
         here = {**os.environ, "AUTOML_BROKER_FILE": str(place.broker)}
         here["AUTOML_KEY_FILE"] = str(new_key_file(place.key))
@@ -121,7 +123,7 @@ def _alive(part: _Part, folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=with_parent,
+                preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
             )
 
 

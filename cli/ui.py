@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,12 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
 from automl.errors import StudyError
+from automl.parents import end_with
 
 from .options import Runs
 
@@ -76,14 +77,8 @@ def _server(runs: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=with_parent,
+        preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
     )
-
-
-def with_parent() -> None:
-    """In a process that is just starting: end when the one that started it does, be it killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def check_free(port: int) -> None:

@@ -6,10 +6,8 @@ lets the segment that trains write its checkpoint and hands it over, then the wo
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from typing import Any
 
 from celery import Celery
@@ -23,6 +21,7 @@ from celery.signals import (
 
 from automl.executors.broker import broker_url
 from automl.executors.celery import SETTINGS
+from automl.parents import end_with
 
 from . import devices, registry, watching
 from .supervisor import Supervisor
@@ -39,9 +38,8 @@ alive = False  # whether this main process already says that it lives
 
 def _named(sender: str, **_: Any) -> None:
     registry.here.name = sender
-    if os.environ.get("AUTOML_LAUNCHED") and sys.platform == "linux":
-        # Whoever started it is gone: hand over, as on any SIGTERM.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if launcher := os.environ.get("AUTOML_LAUNCHED"):
+        end_with(int(launcher), signal.SIGTERM)  # hand over, as on any SIGTERM
 
 
 def _process(**_: Any) -> None:

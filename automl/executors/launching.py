@@ -107,7 +107,7 @@ def _start(
         "AUTOML_DEVICE": device,
         "AUTOML_SLOTS": str(slots),
         "AUTOML_RUNNER_MEMORY": f"{most / 1e6}m",
-        "AUTOML_LAUNCHED": "1",
+        "AUTOML_LAUNCHED": str(os.getpid()),  # it ends with us
     }
     command = [
         sys.executable, "-m", "celery", "-A", "automl.workers.app", "worker", "-Q", queue,

@@ -9,7 +9,6 @@ the trial's seed; without it the verdict's fresh seeds cannot tell luck from mer
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import re
@@ -17,13 +16,14 @@ import shlex
 import signal
 import string
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
 from automl.errors import SpaceError, TaskError
+from automl.parents import end_with
 from automl.records import TaskCard, TaskSpec
 from automl.space.ranges import Range, parse_range
 from automl.space.tree import Space
@@ -115,7 +115,7 @@ def _results(
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             start_new_session=True,  # so that what it starts itself can be ended with it
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(end_with, os.getpid(), signal.SIGKILL),
         )  # fmt: skip
     except OSError as error:
         raise TaskError(f"`{shown}` cannot be started: {error.strerror}") from None
@@ -167,10 +167,6 @@ def _fingerprint(command: str, words: list[str]) -> str:
         if Path(word).is_file() and word.endswith((".py", ".sh")):
             digest.update(Path(word).read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _words(command: str) -> list[str]:
