@@ -17,6 +17,8 @@ Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,27 +36,36 @@ def muon_step(w: Tensor, g: Tensor, state: State, hyper: Hyper, t: Tensor, layou
     lr, mu, b1, b2 = hyper["lr"], hyper["momentum"], hyper["b1"], hyper["b2"]
     m, v = state["m"], state["v"]
     w[:, : layout.decayed].mul_(1 - lr * hyper["wd"])
-    shapes: dict[tuple[int, ...], list[Slot]] = {}
+    hidden = [slot for slot in layout.slots if slot.role == "matrix"]
+    others = [slot for slot in layout.slots if slot.role != "matrix"]
     root = (1 - b2**t).sqrt()
-    for slot in layout.slots:
-        if slot.role == "matrix":
-            shapes.setdefault((slot.shape[0], slot.numel // slot.shape[0]), []).append(slot)
-            continue
-        part = slice(slot.offset, slot.offset + slot.numel)
-        m[:, part].lerp_(g[:, part], 1 - b1)
-        v[:, part].lerp_(g[:, part].square(), 1 - b2)
-        denominator = v[:, part].sqrt().add_(_MUON_EPS * root)
-        w[:, part].addcmul_(m[:, part] / denominator, -lr * root / (1 - b1**t))
+    slow, fast, eps, rate = 1 - b1, 1 - b2, _MUON_EPS * root, -lr * root / (1 - b1**t)
+    for part in _muon_runs(others):
+        v[:, part].lerp_(g[:, part].square(), fast)
+        denominator = v[:, part].sqrt().add_(eps)
+        w[:, part].addcmul_(m[:, part].lerp_(g[:, part], slow) / denominator, rate)
+    for part in _muon_runs(hidden):
+        g[:, part].lerp_(m[:, part].lerp_(g[:, part], 1 - mu), mu)
+    shapes: dict[tuple[int, int], list[Slot]] = {}
+    for slot in hidden:
+        shapes.setdefault((slot.shape[0], slot.numel // slot.shape[0]), []).append(slot)
     for (r, c), slots in shapes.items():
-        updates = []
-        for slot in slots:
-            part = slice(slot.offset, slot.offset + slot.numel)
-            m[:, part].lerp_(g[:, part], 1 - mu)
-            updates.append(torch.lerp(g[:, part], m[:, part], mu).view(-1, r, c))
-        orthogonal = _muon_orthogonal(torch.cat(updates)).flatten(1).chunk(len(slots))
+        u = [g[:, s.offset : s.offset + s.numel].view(-1, r, c) for s in slots]
+        orthogonal = _muon_orthogonal(torch.cat(u)).flatten(1).chunk(len(slots))
+        rate = -0.2 * max(r, c) ** 0.5 * lr
         for slot, update in zip(slots, orthogonal, strict=True):
-            part = slice(slot.offset, slot.offset + slot.numel)
-            w[:, part].addcmul_(update, -0.2 * max(r, c) ** 0.5 * lr)
+            w[:, slot.offset : slot.offset + slot.numel].addcmul_(update, rate)
+
+
+def _muon_runs(slots: Sequence[Slot]) -> list[slice]:
+    """The places of these slots, those that lie side by side as one."""
+    runs: list[slice] = []
+    for slot in slots:
+        first, stop = slot.offset, slot.offset + slot.numel
+        if runs and runs[-1].stop == first:
+            first = runs.pop().start
+        runs.append(slice(first, stop))
+    return runs
 
 
 def _muon_orthogonal(u: Tensor) -> Tensor:
