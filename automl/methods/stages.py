@@ -480,12 +480,13 @@ class Averaging(Method):
     """update(w, state, hyper, t, horizon) after each step; evaluated(w, state, hyper) -> [k, p].
 
     t and horizon [k, 1] count optimizer steps. Batch norm is recalibrated on training data
-    before evaluation whenever the evaluated weights are not w.
+    before evaluation whenever the evaluated weights are not w. `moves`: update changes w, too.
     """
 
     init: Callable[[Tensor, Layout], State] = _no_state
     update: Callable[[Tensor, State, Hyper, Tensor, Tensor], None]
     evaluated: Callable[[Tensor, State, Hyper], Tensor]
+    moves: bool = False
 
 
 def hyper_tensors(

@@ -54,20 +54,18 @@ class Timetable:
     def _make(self, each: Sequence[range], like: Tensor) -> None:
         policies = [_policy(self.schedules, k) for k in range(len(self.totals))]
         factors = [p.factors(u, n) for p, u, n in zip(policies, each, self.totals, strict=True)]
-        self._factors = _table(factors, like)
+        whole = _table(factors, like)
+        rates = whole.clone()
         self._given = []
-        self._rates = [f.clone() for f in self._factors]
         for lane in self.optimizers:
             (stage,) = lane.stages
-            tables = {"factor": [lane.take(f) for f in self._factors]}
+            tables = {"factor": whole[:, lane.rows]}
             if "lr" in stage.hyper:
-                rates = [
+                own = [
                     [lr * f for f in factors[k]]
                     for k, lr in zip(lane.rows, _values(stage, "lr"), strict=True)
                 ]
-                tables["lr"] = _table(rates, like)
-                for whole, own_rates in zip(self._rates, tables["lr"], strict=True):
-                    whole[lane.rows] = own_rates
+                tables["lr"] = rates[:, lane.rows] = _table(own, like)
             momentum = next((n for n in _FIRST_MOMENTUM if n in stage.hyper), None)
             if momentum is not None and any(policies[k].schedule.momentum for k in lane.rows):
                 moved = [
@@ -75,7 +73,8 @@ class Timetable:
                     for k, value in zip(lane.rows, _values(stage, momentum), strict=True)
                 ]
                 tables[momentum] = _table(moved, like)
-            self._given.append(tables)
+            self._given.append({n: list(table.unbind()) for n, table in tables.items()})
+        self._factors, self._rates = list(whole.unbind()), list(rates.unbind())
 
     def factor(self) -> Tensor:
         """[k, 1]: each member's factor on its rates."""
@@ -131,7 +130,7 @@ def _values(stage: Stage, name: str) -> list[float]:
     return [float(cast(float, v[name])) for v in stage.values]
 
 
-def _table(members: Sequence[Sequence[float]], like: Tensor) -> list[Tensor]:
-    """[n, 1] for each update, of n members' values."""
+def _table(members: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    """Of n members' values in u updates, [u, n, 1]."""
     table = torch.tensor(members, dtype=like.dtype, device=like.device)
-    return list(table.T.contiguous().unsqueeze(2).unbind(0)) if table.numel() else []
+    return table.T.contiguous().unsqueeze(2)

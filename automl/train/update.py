@@ -152,9 +152,11 @@ class Update:
         of.scales.leave(w)
         for lane in of.pipeline.averaging:
             own_w, own_t, horizon = lane.take(w), lane.take(t), lane.take(of.horizon)
-            for s in lane.stages:
-                cast(Averaging, s.method).update(own_w, s.state, s.hyper, own_t, horizon)
-            lane.put(w, own_w)  # lookahead
+            (s,) = lane.stages
+            average = cast(Averaging, s.method)
+            average.update(own_w, s.state, s.hyper, own_t, horizon)
+            if average.moves:
+                lane.put(w, own_w)
         of.losses += loss
         return loss
 

@@ -38,6 +38,7 @@ METHOD = Averaging(
     init=lookahead_init,
     update=lookahead_update,
     evaluated=lookahead_evaluated,
+    moves=True,
     # 5 to 10 steps and .5 to .8 in the paper, which finds the choice unimportant.
     ranges={"every": Int(5, 20, log=True, default=6), "pull": Float(0.3, 0.9, default=0.5)},
     when="an optimizer that swings",
