@@ -156,8 +156,9 @@ class KeyedDraws:
     def normal(self, *shape: int) -> Tensor:
         # Box and Muller; 1 - u lies in (0, 1], so that the logarithm is finite.
         n = math.prod(shape)
-        radius = self._unit(n).neg_().log1p_().mul_(-2).sqrt_()
-        angle = self._unit(n).mul_(2 * math.pi).cos_()
+        radius, angle = self._unit(n, sites=2).chunk(2)
+        radius.neg_().log1p_().mul_(-2).sqrt_()
+        angle.mul_(2 * math.pi).cos_()
         return radius.mul_(angle).view(-1, *shape)
 
     def beta(self, alpha: Tensor) -> Tensor:
@@ -177,8 +178,9 @@ class KeyedDraws:
     def permutation(self, n: int) -> Tensor:
         return self._bits(n).argsort(dim=1, stable=True)
 
-    def _unit(self, n: int) -> Tensor:
-        return self._bits(n).bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
+    def _unit(self, n: int, sites: int = 1) -> Tensor:
+        bits = self._bits(n, sites)
+        return bits.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
 
     def _next(self) -> Callable[[], list[int]]:
         """How the keys of a new site are made, for the step that stands when they are."""
@@ -187,10 +189,14 @@ class KeyedDraws:
         sites = [(stream, stream.site) for stream in self._streams]
         return lambda: [_scramble(stream.key ^ site) for stream, site in sites]
 
-    def _bits(self, n: int) -> Tensor:
-        """[k, n] int32, all 32 bits random."""
-        keys = self._next()
-        if self._given is None and len(self._streams) == 1:
+    def _bits(self, n: int, sites: int = 1) -> Tensor:
+        """[sites * k, n] int32, all 32 bits random: k members' at one site, then at the next."""
+        each = [self._next() for _ in range(sites)]
+
+        def keys() -> list[int]:
+            return [key for site in each for key in site()]
+
+        if self._given is None and len(self._streams) * sites == 1:
             return self._hashed(*halves(*keys()), n)
         first, second = self._handed(lambda: self._words(keys()))
         return self._hashed(first, second, n)

@@ -11,6 +11,7 @@ Source: Krizhevsky et al. 2012 (flips); He et al. 2015, arXiv:1512.03385 (crops 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from automl.methods.stages import Batch, BatchMethod, Draws, Hyper
 from automl.space.ranges import Float
@@ -21,16 +22,14 @@ def flip_crop_batch(batch: Batch, draws: Draws, hyper: Hyper) -> Batch:
     k, b, c, h, w = x.shape
     flip = draws.uniform(b) < hyper["flip"]
     move = (2 * draws.uniform(b, 2) - 1) * hyper["share"].view(k, 1, 1)
-    rows = torch.arange(h, device=x.device) + (move[..., :1] * h).round().long()
-    columns = torch.arange(w, device=x.device) + (move[..., 1:] * w).round().long()
-    inside = ((rows >= 0) & (rows < h))[..., :, None] & ((columns >= 0) & (columns < w))[
-        ..., None, :
-    ]
-    columns = torch.where(flip[..., None], w - 1 - columns, columns)
-    index = rows.clamp(0, h - 1)[..., :, None] * w + columns.clamp(0, w - 1)[..., None, :]
+    # One pixel of zeros around each image stands for all that lies outside.
+    rows = torch.arange(1, h + 1, device=x.device) + (move[..., :1] * h).round().long()
+    columns = torch.arange(1, w + 1, device=x.device) + (move[..., 1:] * w).round().long()
+    columns = torch.where(flip[..., None], w + 1 - columns, columns).clamp_(0, w + 1)
+    index = rows.clamp_(0, h + 1)[..., :, None] * (w + 2) + columns[..., None, :]
     index = index.view(k, b, 1, h * w).expand(k, b, c, h * w)
-    moved = x.reshape(k, b, c, h * w).gather(3, index).view(k, b, c, h, w)
-    return Batch(moved * inside[:, :, None], batch.y, batch.y2, batch.weight)
+    moved = F.pad(x, (1, 1, 1, 1)).flatten(3).gather(3, index).view(k, b, c, h, w)
+    return Batch(moved, batch.y, batch.y2, batch.weight)
 
 
 METHOD = BatchMethod(
