@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.graph import CodeGen
 
 from automl.folders import cache_folder
 
@@ -56,7 +57,10 @@ class Compiled:
         for again in (False, True):
             own_folder(fresh=again)
             # A copy: a program whose compilation failed is remembered as such.
-            self._run = torch.compile(copy.deepcopy(self._traced), dynamic=False, fullgraph=True)
+            plain = copy.deepcopy(self._traced)
+            plain.graph.set_codegen(CodeGen())  # in the words that the compiler reads
+            plain.recompile()
+            self._run = torch.compile(plain, dynamic=False, fullgraph=True)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of torch about itself

@@ -16,12 +16,14 @@ in the program. A number taken out of a tensor would be frozen: refused.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch._functorch import eager_transforms as levels
+from torch.fx.graph import CodeGen, PythonCode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -86,6 +88,7 @@ class Tape(TorchDispatchMode):
 
     def program(self) -> fx.GraphModule:
         """Takes the tensors that were given, and gives what the function gave."""
+        self.graph.set_codegen(_Direct())
         return fx.GraphModule(self._constants, self.graph)
 
     def known(self, x: Tensor, node: fx.Node) -> None:
@@ -124,3 +127,18 @@ class Tape(TorchDispatchMode):
                 if isinstance(x, Tensor):
                     self.known(x, self.graph.call_function(operator.getitem, (made, i)))
         return found
+
+
+class _Direct(CodeGen):
+    """Python that calls torch's operations by themselves: by their wrappers, 1.3 us a call more."""
+
+    def _gen_python_code(self, *args: Any, **kwargs: Any) -> PythonCode:
+        code = super()._gen_python_code(*args, **kwargs)
+
+        def inside(found: re.Match[str]) -> str:
+            name = found[1].replace(".", "_")
+            code.globals[name] = operator.attrgetter(found[1])(torch.ops)._op
+            return f"{name}("
+
+        code.src = re.sub(r"\btorch\.ops\.(\w+\.\w+\.\w+)\(", inside, code.src)
+        return code
