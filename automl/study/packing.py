@@ -18,8 +18,7 @@ trains: then the strategy is free again to choose another structure. A worker th
 who stood where, so who ends first may change; packs of `--pack K` begin and stop together, and
 repeat themselves whatever is killed.
 
-A pack that nobody fills is made smaller once a quarter of its slots are free, and under auto two
-whose methods differ train alone: they would gain next to nothing.
+A pack that nobody fills is made smaller once a quarter of its slots are free.
 
 Filling packs must not narrow the search. So under auto each time that the strategy chooses a
 structure freely, a few new trials may be asked to share it, a quarter of the search's full
@@ -48,7 +47,6 @@ _DRAWN = 64  # recipes that tell how many of a study share the baseline's struct
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
 _FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
 _FULL = 0.75  # of a pack's slots in use: below, it pays to make a smaller one
-_UNLIKE = 3  # members of unlike methods that gain enough
 SURE = 4  # members that are packed again where no gain of fewer was measured
 STRAYS = 3  # segments of another structure that may turn up while a pack is filled
 
@@ -241,7 +239,7 @@ class Packer:
         for group in groups:
             if len(group.segments) == 1 < group.members:
                 group.probe = 0  # there is no pack to try
-        return self._worthwhile(groups)
+        return groups
 
     def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
         """Groups of segments that are all known, spread over `free` workers."""
@@ -251,17 +249,7 @@ class Packer:
             group = self._placed(groups, segment, state)
             share = math.ceil(shared[_walk(segment)] / max(free, 1))
             group.members, group.probe = min(group.members, share), 0
-        return self._worthwhile(groups)
-
-    def _worthwhile(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups, those apart under auto that are too few for how much they differ."""
-        found: list[Group] = []
-        for group in groups:
-            if self._pack != "auto" or _many_enough(group.segments):
-                found.append(group)
-            else:
-                found += [Group([s], 1, mixed=self.mixed) for s in group.segments]
-        return found
+        return groups
 
     def _placed(self, groups: list[Group], segment: Segment, state: State) -> Group:
         """The group that takes the segment: one that is there, or a new one."""
@@ -304,22 +292,10 @@ def worth_leaving(staying: Sequence[Segment], slot: Slot, state: State) -> bool:
 
 def size_left(left: Sequence[Segment], state: State) -> int:
     """Slots of the packs in which those that have left one go on: their number, or 1."""
-    if not _many_enough(left):
-        return 1
     for measured, found in reversed(state.packings):
         if left and found.rows and found.size > 1 and _at_most(left[0].recipe, measured):
             return len(left) if gain_of(found, len(left)) >= WORTH else 1
     return len(left) if len(left) >= SURE else 1
-
-
-def _many_enough(segments: Sequence[Segment]) -> bool:
-    """Whether they are enough for how much they differ.
-
-    Members of unlike methods share the forward and backward pass alone: two of them gain 1.1 to
-    1.25 times together, four 1.4 to 1.6 (docs/packs.md). The probe's members are all alike.
-    """
-    unlike = len({tuple(_methods(s)) for s in segments}) > 1
-    return len(segments) >= _UNLIKE or not unlike
 
 
 def gain_of(found: Packing, members: int) -> float:

@@ -235,23 +235,6 @@ def test_finals_are_spread_over_the_workers() -> None:
     ]  # fmt: skip
 
 
-def test_few_members_of_unlike_methods_train_alone_under_auto() -> None:
-    state = knowing((recipe(16), Packing(8, 3.0)))
-    measured = Packing(8, 3.0, rows=((1, 0.003, 1.0), (2, 0.002, 1.0), (8, 0.001, 1.0)))
-    rows = knowing((recipe(16), measured))
-    for optimizers, apart in (("adamw sgd", 2), ("adamw adamw", 1), ("adamw sgd lion", 1)):
-        names = optimizers.split()
-        segments = [Segment(n, recipe(16, optimizer=o), 0, 90) for n, o in enumerate(names)]
-        for groups in (
-            Packer("auto", 8).gather(lambda beside: None, 0, state, segments),
-            Packer("auto", 8).arranged(segments, 1, state),
-        ):
-            assert [s.trial for g in groups for s in g.segments] == list(range(len(names)))
-            assert len(groups) == apart
-        assert len(Packer("8", 8).arranged(segments, 1, state)) == 1  # as was asked for
-        assert (size_left(segments, rows) == 1) is (apart > 1)
-
-
 def test_a_pack_goes_no_further_than_the_budget() -> None:
     state = replay([{"kind": "study", "config": config(budget=("20full",)).to_json(), "at": 0.0}])
     budget = Budget.parse(["20full"])
