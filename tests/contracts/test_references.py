@@ -168,6 +168,23 @@ def test_lawa_by_hand() -> None:
     assert _averaged("lawa", path, {"window": 0.1}, horizon=12) == pytest.approx(9.5)
 
 
+@pytest.mark.parametrize("name", family("averaging").names())
+def test_an_averaging_says_whether_it_moves_the_weights(name: str) -> None:
+    method = family("averaging").get(name)
+    assert isinstance(method, Averaging)
+    draws = torch.Generator().manual_seed(0)
+    w = torch.randn(2, 5, generator=draws, dtype=torch.float64)
+    state = method.init(w, Layout((), 5, 5))
+    defaults = {n: r.default for n, r in method.ranges.items()}
+    hyper, moved = hyper_tensors([defaults, defaults], dtype=w.dtype), False
+    for t in range(1, 31):
+        w += torch.randn(2, 5, generator=draws, dtype=torch.float64)
+        before = w.clone()
+        method.update(w, state, hyper, torch.full((2, 1), float(t)), torch.full((2, 1), 30.0))
+        moved |= not torch.equal(w, before)
+    assert moved is method.moves
+
+
 def test_lookahead_is_that_of_pytorch_optimizer() -> None:
     torchs = importlib.import_module("pytorch_optimizer").Lookahead
     method = family("averaging").get("lookahead")
