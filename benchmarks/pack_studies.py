@@ -17,8 +17,8 @@ CPU seconds are those of the whole process tree, split where the study's phases 
     verdict    fresh seeds, ablations and the report
 
 A ratio is trainings a CPU second of the first study over the same of the second, of the search
-alone and of the whole command; trainings are passes over those of a full training, the verdict's
-included in the second. The table is scikit-learn's breast_cancer, 569 rows of 30 columns.
+alone and of the whole command, or trials a CPU second of the search; trainings are passes over
+those of a full training, the verdict's included in the second. The table is scikit-learn's breast_cancer, 569 rows of 30 columns.
 """
 
 from __future__ import annotations
@@ -153,10 +153,11 @@ def alone(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) 
     return found
 
 
-def rates(one: Mapping[str, Any]) -> tuple[float, float]:
-    """Trainings a CPU second, of the search and of the whole command."""
+def rates(one: Mapping[str, Any]) -> tuple[float, ...]:
+    """Trainings a CPU second, of the search and of the whole command; trials, of the search."""
     whole = one["start"] + one["search"] + one["verdict"]
-    return one["fulls"] / one["search"], one["all_fulls"] / whole
+    search = one["search"]
+    return one["fulls"] / search, one["all_fulls"] / whole, one["trials"] / search
 
 
 def main() -> None:
@@ -181,7 +182,7 @@ def main() -> None:
         task = args.task
         if task == "table":
             task, args.target = str(table(Path(scratch))), "diagnosis"
-        found: list[tuple[float, float]] = []
+        found: list[tuple[float, ...]] = []
         print("seed  pack  start  search verdict  trainings  all  trials  packed")
         for seed in range(args.first, args.first + args.seeds):
             pair = []
@@ -196,9 +197,15 @@ def main() -> None:
                 )
             by_pack = dict(pair)
             ours, theirs = (rates(by_pack[pack]) for pack in args.packs)
-            found.append((ours[0] / theirs[0], ours[1] / theirs[1]))
-            print(f"      ratio: search {found[-1][0]:.2f}, whole {found[-1][1]:.2f}", flush=True)
-        for name, values in zip(("search", "whole"), zip(*found, strict=True), strict=True):
+            found.append(tuple(a / b for a, b in zip(ours, theirs, strict=True)))
+            search, all_, trials = found[-1]
+            print(
+                f"      ratio: search {search:.2f}, whole {all_:.2f}, trials {trials:.2f}",
+                flush=True,
+            )
+        for name, values in zip(
+            ("search", "whole", "trials"), zip(*found, strict=True), strict=True
+        ):
             print(
                 f"{name}: median {statistics.median(values):.2f}, "
                 f"from {min(values):.2f} to {max(values):.2f}"
