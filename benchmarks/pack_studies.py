@@ -18,7 +18,8 @@ CPU seconds are those of the whole process tree, split where the study's phases 
 
 A ratio is trainings a CPU second of the first study over the same of the second, of the search
 alone and of the whole command, or trials a CPU second of the search; trainings are passes over
-those of a full training, the verdict's included in the second. The table is scikit-learn's breast_cancer, 569 rows of 30 columns.
+those of a full training, the verdict's included in the second. The table is scikit-learn's
+breast_cancer, 569 rows of 30 columns.
 """
 
 from __future__ import annotations
