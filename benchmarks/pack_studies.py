@@ -7,7 +7,8 @@
 For each seed two studies run one after the other, with one worker, in processes of their own:
 
     auto    as anybody would
-    same    the very trials of that search, each alone, in the same order and to the same steps
+    same    the very trials of that search, each alone, in the same order and to the same steps;
+            its driver asks no strategy, and is counted as if it had taken what that one's took
     off     a search of its own with `--pack off`; its trials are others, and cost more or less
 
 CPU seconds are those of the whole process tree, split where the study's phases change:
@@ -32,6 +33,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,7 @@ def tree_seconds() -> float:
 
 def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) -> dict[str, Any]:
     """One study in this process: CPU seconds and trainings of its phases."""
-    marks: dict[str, float] = {}
+    marks, drivers = dict[str, float](), dict[str, float]()
     asked: list[Mapping[str, Any]] = []
     place, strategy = Path(runs) / ASKED.format(seed), args.strategy
     if pack == "same":
@@ -111,7 +113,7 @@ def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) 
 
     def listen(event: Mapping[str, Any]) -> None:
         if event["kind"] == "phase":
-            marks[event["phase"]] = tree_seconds()
+            marks[event["phase"]], drivers[event["phase"]] = tree_seconds(), time.process_time()
         elif event["kind"] == "ask" and event["phase"] == "search":
             asked.append(event["segment"])
 
@@ -127,6 +129,7 @@ def study(task: str, pack: str, seed: int, args: argparse.Namespace, runs: str) 
     return {
         "start": marks["search"],
         "search": marks["verdict"] - marks["search"],
+        "driver": drivers["verdict"] - drivers["search"],  # of the search's seconds
         "verdict": end - marks["verdict"],
         "fulls": sum(t.passes for t in search) / steps,
         "all_fulls": state.passes() / steps,
@@ -186,9 +189,11 @@ def main() -> None:
         found: list[tuple[float, ...]] = []
         print("seed  pack  start  search verdict  trainings  all  trials  packed")
         for seed in range(args.first, args.first + args.seeds):
-            pair = []
+            pair: list[tuple[str, dict[str, Any]]] = []
             for pack in args.packs:
                 one = alone(task, pack, seed, args, runs)
+                if pack == "same" and pair:
+                    one["search"] += pair[0][1]["driver"] - one["driver"]
                 pair.append((pack, one))
                 print(
                     f"{seed:4}  {pack:4} {one['start']:6.1f} {one['search']:7.1f} "
