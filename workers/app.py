@@ -38,7 +38,7 @@ alive = False  # whether this main process already says that it lives
 
 def _named(sender: str, **_: Any) -> None:
     registry.here.name = sender
-    if launcher := os.environ.get("AUTOML_LAUNCHED"):
+    if launcher := os.environ.pop("AUTOML_LAUNCHED", ""):  # what we start has another parent
         end_with(int(launcher), signal.SIGTERM)  # hand over, as on any SIGTERM
 
 
