@@ -75,7 +75,7 @@ class Warm:
             self.process = subprocess.Popen(
                 # -P: a file in that folder, say random.py, is no module of ours.
                 [sys.executable, *(["-P"] if folder else []), "-m", "automl.train",
-                 str(inward), str(outward)],
+                 str(inward), str(outward), str(os.getpid())],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

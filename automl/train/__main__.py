@@ -1,4 +1,4 @@
-"""`python -m automl.train IN OUT`: a worker process, driven by JSON lines over two pipes.
+"""`python -m automl.train IN OUT PARENT`: a worker process, driven by JSON lines over two pipes.
 
     driver -> worker    {"op": "open", "spec": ...}
                         {"op": "train", "pack": ..., "key": hex, "waits": bool}
@@ -10,12 +10,12 @@
                         a join if it was told to, else trains on until there is one
 
 Standard output and error, also of the user's code, belong to the worker's log. The end of the
-driver's pipe is the end of the driver: the worker exits at once.
+driver's pipe is the end of the driver: the worker exits at once. PARENT is the process that started
+it, and with which it ends.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -27,6 +27,8 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+
+from automl.parents import end_with
 
 _POLL_SECONDS = 0.05  # between looks for a cancellation while training
 
@@ -130,8 +132,7 @@ def serve(line: Line) -> None:
 
 
 def main() -> None:
-    if sys.platform == "linux":  # die with the driver even inside the user's own C code
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with(int(sys.argv[3]), signal.SIGKILL)  # even inside the user's own C code
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to hear
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
