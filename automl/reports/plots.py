@@ -191,7 +191,8 @@ def curves(state: State) -> Figure | None:
         return None
     figure, ax = new_axes()
     place = ranks(state)
-    order = sorted(found, key=lambda t: place.get(t.number, 0.0))
+    # Of equals the first is the best, as everywhere else.
+    order = sorted(found, key=lambda t: (place.get(t.number, 0.0), -t.number))
     best = [t for t in reversed(order) if t.status == Status.DONE][:5]
     top = {t.number for t in best} | {0}
     faint = [t for t in order if t.number not in top]

@@ -211,6 +211,15 @@ def test_the_users_words_are_escaped(made_up: MakeStudy) -> None:
     assert "<script>alert" not in page.render(state)
 
 
+def test_of_equal_trials_the_first_is_drawn_as_the_best(made_up: MakeStudy) -> None:
+    state = made_up(40)
+    best = state.incumbent()
+    assert best is not None
+    whole = [t for t in state.search_trials() if t.status == best.status and t.number > best.number]
+    whole[-1].curve = list(best.curve)
+    assert f"best, trial {best.number}" in plots.curves(state)
+
+
 def test_pictures_are_the_same_each_time(made_up: MakeStudy) -> None:
     state = made_up(40)
     found = importances(state)
