@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -93,13 +94,14 @@ def drive(sampler: Sampler, space: Space, *, trials: int = 40, workers: int = 3)
     return points
 
 
-class SamplerContract:
+class SamplerContract(ABC):
     """Promises of a sampler; inherit it and write `make`."""
 
     trials = 40  # of the longer searches below; more for a sampler that starts slowly
 
+    @abstractmethod
     def make(self, space: Space, *, seed: int) -> Sampler:
-        raise NotImplementedError("return a new sampler on `space`")
+        """A new sampler on `space`."""
 
     def test_points_hold_exactly_the_active_names_inside_their_ranges(self) -> None:
         for space in (TREE, LINE, OPTIONS):
