@@ -148,11 +148,12 @@ class Mirror:
                 start_time=round(1000 * first["at"]),
                 tags={"automl.kind": "study", "automl.study": config.name, "automl.seq": "0"},
             )
-            self._client.log_batch(parent.info.run_id, params=_params(words.study_params(config)))
         elif parent.info.status != "RUNNING" and len(events) > int(parent.data.tags["automl.seq"]):
             self._client.update_run(parent.info.run_id, status="RUNNING")
         self._parent = parent.info.run_id
         self._written = int(parent.data.tags.get("automl.seq", 0))
+        if not self._written:  # also of a mirror that was killed before it came to this
+            self._client.log_batch(self._parent, params=_params(words.study_params(config)))
         self._leave_address(config)
 
     def _find(self, study: str, kind: str, trial: int | None = None) -> Any:
@@ -186,26 +187,24 @@ class Mirror:
         tags = words.trial_tags(trial, self._config, best=trial.number == self._best, over=over)
         run, new = self._run(trial, tags)
         sent = self._sent.get(trial.number, 0)
-        if not new or trial.status != "running":
-            times = self._points.get(trial.number, {})
-            metrics = [
-                Metric(words.key(name), words.shown(value), times.get(step, 0), step)
-                for step, values in trial.curve[sent:]
-                for name, value in values.items()
-            ]
+        times = self._points.get(trial.number, {})
+        metrics = [
+            Metric(words.key(name), words.shown(value), times.get(step, 0), step)
+            for step, values in trial.curve[sent:]
+            for name, value in values.items()
+        ]
+        if trial.status != "running":
             end = round(1000 * (trial.ended or trial.started))
             metrics += [Metric(n, v, end, trial.reached) for n, v in words.totals(trial).items()]
-            for start in range(_BATCH, len(metrics), _BATCH):
-                self._client.log_batch(run, metrics=metrics[start : start + _BATCH])
-            self._client.log_batch(
-                run,
-                metrics=metrics[:_BATCH],
-                params=[] if sent else _params(words.params(trial.recipe)),
-                tags=_tags(tags),
-            )
-            self._sent[trial.number] = len(trial.curve)
-        elif new:
-            self._client.log_batch(run, params=_params(words.params(trial.recipe)))
+        for start in range(_BATCH, len(metrics), _BATCH):
+            self._client.log_batch(run, metrics=metrics[start : start + _BATCH])
+        self._client.log_batch(
+            run,
+            metrics=metrics[:_BATCH],
+            params=[] if sent else _params(words.params(trial.recipe)),
+            tags=[] if new else _tags(tags),
+        )
+        self._sent[trial.number] = len(trial.curve)
         status = words.run_status(trial, over=over)
         if status == "RUNNING":
             if not new:  # gone on after a rung, or resumed

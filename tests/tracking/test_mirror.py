@@ -258,6 +258,54 @@ def test_a_store_that_fails_at_any_call_ends_up_the_same(
         assert mine == theirs
 
 
+class Last:
+    """A client that fails once, right after its call number `last` took effect."""
+
+    def __init__(self, client: Any, last: int) -> None:
+        self._client, self._left = client, last
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            result = method(*args, **more)
+            self._left -= 1
+            if self._left == -1:
+                raise ConnectionError(name)
+            return result
+
+        return call
+
+
+def test_a_mirror_cut_short_after_any_of_its_calls_loses_nothing(
+    runs: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_PAUSE", (0.0, 0.0))
+    monkeypatch.setattr(writing, "PIECE", 5)
+    events = study(1)
+    calm = mirrored(runs, events).content()
+    client = MlflowClient
+    for last in range(1000):
+        other = tmp_path / str(last)
+        (other / "digits").mkdir(parents=True)
+        shutil.copy(empty_store, other / "mlflow.db")
+        made: list[Last] = []
+
+        def once(*args: Any, last: int = last, made: list[Last] = made, **more: Any) -> Last:
+            made.append(Last(client(*args, **more), last if not made else -1))
+            return made[-1]
+
+        monkeypatch.setattr(writing, "MlflowClient", once)
+        store = Store(other)
+        journal = journal_of(other, events)
+        assert process.run(journal, "digits", store.uri, None, told_to_leave=_left) == ""
+        for mine, theirs in zip(store.content(), calm, strict=True):
+            assert set(mine) ^ set(theirs) == set(), last
+        if len(made) == 1:  # all calls of an undisturbed mirror have had their turn
+            break
+    assert last > 20
+
+
 def test_an_interrupted_study_says_so_and_goes_on_in_the_same_runs(runs: Path) -> None:
     events = study()
     cut = next(i for i, e in enumerate(events) if e["kind"] == "ask" and i > 24) + 1
