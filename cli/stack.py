@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from automl.alone import held, holder
-from automl.errors import ExecutorError
+from automl.errors import AutomlError, ExecutorError, StudyError
 from automl.executors.valkey import Server
 from automl.parents import end_with
 from automl.signing import new_key_file
 
-from .ui import server_command, server_environment
+from .ui import address_of, listening, server_command, server_environment
 
+_PORT = 5000  # MLflow's own habit
 _POLL_SECONDS = 0.2
 _AGAIN_SECONDS = 2.0  # before a process that died is started again
 _LEAVE_SECONDS = 60.0  # for studies and segments to save themselves
@@ -55,9 +57,23 @@ class Place:
     def key(self) -> Path:
         return self.folder / "key"
 
+    def facts(self) -> dict[str, Any]:
+        """What its keeper has said of it; {} until it has, or when there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "stack.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if found.get("keeper") == self.keeper() else {}
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Say what this process, its keeper, has made of it."""
+        part = self.folder / "stack.part"
+        part.write_text(json.dumps({**facts, "keeper": os.getpid()}))
+        part.replace(self.folder / "stack.json")
+
     @property
-    def facts(self) -> Path:
-        return self.folder / "stack.json"
+    def log(self) -> Path:
+        return self.folder / "keeper.log"
 
     def keeper(self) -> int:
         """The process that keeps it; 0: it is not up."""
@@ -69,14 +85,16 @@ class _Part:
     name: str
     command: Sequence[str]
     environment: dict[str, str]
+    stdin: int = subprocess.DEVNULL
     process: subprocess.Popen[bytes] | None = None
     again: float = 0.0
 
 
 def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
-    """Start everything and keep it alive until `stop`."""
+    """Start everything and keep it alive until `stop`; port 0: MLflow's own, or a free one."""
     place, with_us = Place(runs), partial(end_with, os.getpid(), signal.SIGTERM)
-    with held(place.folder / "lock", ExecutorError("it is up already")):
+    refusal = ExecutorError("it is up already")
+    with held(place.folder / "lock", refusal), _line(port) as line:
         password = secrets.token_urlsafe(24)
         server = Server(place.folder / "redis", password=password, setup=with_us)
         _private(place.broker, server.url)
@@ -91,10 +109,9 @@ def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
             _Part(
                 "workers", [*ours, "worker", "start", "--slots", str(slots), "--logs", logs], here
             ),
-            _Part("mlflow", server_command(runs, port), server_environment()),
+            _Part("mlflow", server_command(runs), server_environment(), line.fileno()),
         ]
-        facts = {"mlflow": f"http://127.0.0.1:{port}", "port": server.port, "slots": slots}
-        place.facts.write_text(json.dumps(facts))
+        place.tell({"mlflow": address_of(line), "port": server.port, "slots": slots})
         try:
             while not stop():
                 if server.process.poll() is not None:
@@ -106,8 +123,16 @@ def _keep(runs: Path, slots: int, port: int, stop: Callable[[], bool]) -> None:
             for part in parts:  # the driver first: its studies save themselves through the others
                 _end(part)
             server.stop()
-            place.facts.unlink(missing_ok=True)
             place.broker.unlink(missing_ok=True)
+
+
+def _line(port: int) -> socket.socket:
+    if port:
+        return listening(port)
+    try:
+        return listening(_PORT)
+    except StudyError:
+        return listening(0)
 
 
 def _alive(part: _Part, folder: Path) -> None:
@@ -120,7 +145,7 @@ def _alive(part: _Part, folder: Path) -> None:
             part.process = subprocess.Popen(
                 part.command,
                 env=part.environment,
-                stdin=subprocess.DEVNULL,
+                stdin=part.stdin,
                 stdout=output,
                 stderr=output,
                 preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
@@ -158,7 +183,7 @@ def _main(arguments: Sequence[str]) -> int:
     runs, slots, port = arguments
     try:
         _keep(Path(runs), int(slots), int(port), lambda: asked)
-    except ExecutorError as error:
+    except AutomlError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

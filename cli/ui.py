@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,9 @@ _START_SECONDS = 120.0  # importing MLflow takes half a minute on a loaded machi
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 5000,
     runs: Runs = Path("runs"),
 ) -> None:
     """Open all trials in MLflow's web pages.
@@ -34,15 +37,14 @@ def ui(
     store = runs / "mlflow.db"
     if not store.exists():
         raise StudyError(f"no MLflow store in {runs} yet; a study makes it: automl tune digits")
-    check_free(port)
-    address = f"http://127.0.0.1:{port}"
     log = runs / "mlflow-server.log"
-    typer.echo(f"starting MLflow on {address} (about half a minute) ...")
-    with log.open("w") as file, _server(runs, port, file) as server:
+    with listening(port) as line, log.open("w") as file, _server(runs, line, file) as server:
+        address = address_of(line)
         try:
+            typer.echo(f"starting MLflow on {address} (about half a minute) ...")
             _wait(server, address, log)
-            for line in _pages(runs, address):
-                typer.echo(line)
+            for page in _pages(runs, address):
+                typer.echo(page)
             typer.echo("Ctrl-C ends it")
             server.wait()
         except KeyboardInterrupt:
@@ -52,11 +54,29 @@ def ui(
     typer.echo("MLflow has ended")
 
 
-def server_command(runs: Path, port: int) -> list[str]:
-    """The server of the store of these studies, on this machine's own address."""
+def listening(port: int) -> socket.socket:
+    """A socket on this machine's own address, so that nobody takes the port before MLflow is up.
+
+    `port` 0: a free one.
+
+    Raises:
+        StudyError: somebody listens there already.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        raise StudyError(f"port {port} is taken; choose another: --port {port + 1}") from None
+
+
+def address_of(line: socket.socket) -> str:
+    return f"http://127.0.0.1:{line.getsockname()[1]}"
+
+
+def server_command(runs: Path) -> list[str]:
+    """The server of the store of these studies, on the socket that is its standard input."""
     store, artifacts = (runs / name for name in ("mlflow.db", "mlflow-artifacts"))
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{store.absolute()}"]
+    command += ["--uvicorn-opts", "--fd 0", "--backend-store-uri", f"sqlite:///{store.absolute()}"]
     return [*command, "--artifacts-destination", str(artifacts.absolute())]
 
 
@@ -69,30 +89,17 @@ def server_environment() -> dict[str, str]:
     }
 
 
-def _server(runs: Path, port: int, log: IO[str]) -> subprocess.Popen[bytes]:
+def _server(runs: Path, line: socket.socket, log: IO[str]) -> subprocess.Popen[bytes]:
     # A session of its own, so that Ctrl-C reaches us alone.
     return subprocess.Popen(
-        server_command(runs, port),
+        server_command(runs),
         env=server_environment(),
+        stdin=line.fileno(),
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
     )
-
-
-def check_free(port: int) -> None:
-    """Raises:
-    StudyError: somebody listens on that port.
-    """
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise StudyError(f"port {port} is taken; choose another: --port {port + 1}") from None
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,10 +19,13 @@ from automl.reports.numerals import counted
 
 from .options import Runs
 
-_PORT = 5000  # MLflow's own habit
+if TYPE_CHECKING:
+    from .stack import Place
+
 _START_SECONDS = 180.0  # importing MLflow alone takes half a minute on a loaded machine
 _DOWN_SECONDS = 150.0  # studies and segments save themselves first
 _LOOK_SECONDS = 0.2
+T = TypeVar("T")
 
 
 def up(
@@ -45,55 +48,46 @@ def up(
     They are reachable from this machine only, and run until `automl down`.
     """
     from automl.executors.celery import living
-    from automl.executors.valkey import free_port
     from automl.service import serving
 
     from .stack import Place
-    from .ui import answers, check_free
+    from .ui import answers, listening
 
     place = Place(runs)
-    if place.keeper():
-        _tell(runs, "is up already")
+    if pid := place.keeper():
+        # It may have begun this moment.
+        facts = _wait("Redis", place.facts, lambda: place.keeper() == pid, place)
+        _tell(place, facts, "is up already")
         return
     if port is not None:
-        check_free(port)
-    port = port or free_port(_PORT)
+        listening(port).close()
     count = slots or os.cpu_count() or 1
     what = f"Redis, {counted(count, 'worker')}, a driver service and MLflow"
     typer.echo(f"starting {what} (about half a minute) ...")
     place.folder.mkdir(parents=True, exist_ok=True)
-    for left in (place.facts, place.broker):  # by a keeper that was killed
-        left.unlink(missing_ok=True)
-    log = place.folder / "keeper.log"
-    with log.open("wb") as output:
+    with place.log.open("wb") as output:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "automl.cli.stack", str(runs), str(count), str(port)],
+            [sys.executable, "-m", "automl.cli.stack", str(runs), str(count), str(port or 0)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
 
-    def wait(what: str, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not true():
-            if keeper.poll() is not None or time.monotonic() > deadline:
-                lines = log.read_text(errors="replace").strip().splitlines()
-                why = lines[-1] if lines else f"no {what}; see {place.folder}"
-                raise ExecutorError(f"it did not start: {why}")
-            time.sleep(_LOOK_SECONDS)
+    def wait(what: str, answer: Callable[[], T]) -> T:
+        return _wait(what, answer, lambda: keeper.poll() is None, place)
 
     try:
-        wait("Redis", place.facts.exists)
+        facts = wait("Redis", place.facts)
         url = place.broker.read_text()
         wait("worker", lambda: len(living(url)) >= count)
         wait("driver service", lambda: serving(runs))
-        wait("MLflow", lambda: answers(f"http://127.0.0.1:{port}"))
+        wait("MLflow", lambda: answers(facts["mlflow"]))
     except BaseException:
         keeper.terminate()
         keeper.wait()
         raise
-    _tell(runs, "is up")
+    _tell(place, facts, "is up")
 
 
 def down(runs: Runs = Path("runs")) -> None:
@@ -110,9 +104,10 @@ def down(runs: Runs = Path("runs")) -> None:
     if not pid:
         typer.echo(f"nothing is up for {runs}")
         return
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it ends by itself
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _DOWN_SECONDS
-    while place.keeper():
+    while place.keeper() == pid:
         if time.monotonic() > deadline:
             raise ExecutorError(f"process {pid} has not ended in {_DOWN_SECONDS:.0f} s")
         time.sleep(_LOOK_SECONDS)
@@ -121,12 +116,26 @@ def down(runs: Runs = Path("runs")) -> None:
     typer.echo(f"down{rest}")
 
 
-def _tell(runs: Path, state: str) -> None:
-    from .stack import Place
+def _wait(what: str, answer: Callable[[], T], alive: Callable[[], bool], place: Place) -> T:
+    """The answer, once there is one.
 
-    place = Place(runs)
-    facts = json.loads(place.facts.read_text())
-    typer.echo(f"the stack of {runs} {state}: process {place.keeper()}, logs in {place.folder}")
+    Raises:
+        ExecutorError: the keeper has ended before, or this takes too long.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while not (found := answer()):
+        if not alive() or time.monotonic() > deadline:
+            lines = place.log.read_text(errors="replace").strip().splitlines()
+            why = lines[-1] if lines else f"no {what}; see {place.folder}"
+            raise ExecutorError(f"it did not start: {why}")
+        time.sleep(_LOOK_SECONDS)
+    return found
+
+
+def _tell(place: Place, facts: dict[str, Any], state: str) -> None:
+    typer.echo(
+        f"the stack of {place.runs} {state}: process {facts['keeper']}, logs in {place.folder}"
+    )
     typer.echo(f"MLflow    {facts['mlflow']}")
     typer.echo(f"workers   {facts['slots']} on queue cpu: automl worker ls")
     typer.echo(f"use it    export AUTOML_BROKER_FILE={place.broker} AUTOML_KEY_FILE={place.key}")

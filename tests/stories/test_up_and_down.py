@@ -86,6 +86,8 @@ def _is_up_once(place: Path, told: str, processes: list[psutil.Process]) -> None
     again = say(place, "up")
     assert again.returncode == 0
     assert "is up already" in again.stdout and address in again.stdout
+    keeper = [c for c in processes[0].net_connections("tcp") if c.status == "LISTEN"]
+    assert [f"http://127.0.0.1:{c.laddr.port}" for c in keeper] == [address]  # held all the while
     assert processes[0].is_running()
 
 
@@ -119,8 +121,6 @@ def test_every_command_and_option_of_the_page_is_there(automl: Run) -> None:
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = say(tmp_path, "up", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
@@ -131,10 +131,7 @@ def test_the_pages_end_with_the_command_that_is_killed(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "mlflow.db").touch()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = subprocess.Popen([AUTOML, "ui", "--port", port], cwd=tmp_path)
+    command = subprocess.Popen([AUTOML, "ui", "--port", "0"], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while len(processes := family(command.pid)) < 2:  # the server as well
         assert command.poll() is None and time.monotonic() < deadline
