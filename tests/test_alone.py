@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from automl.alone import held, holder
+from automl.alone import held, holder, taken
 from automl.errors import StudyError
 
 BUSY = StudyError("busy")
@@ -38,6 +38,20 @@ def test_who_only_looks_at_the_lock_refuses_it_to_nobody(tmp_path: Path) -> None
         assert looking.closed
         assert holder(path) == os.getpid()
     gone.join()
+
+
+def test_a_killed_holder_is_not_taken_for_the_one_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    path.write_text(str(killed.pid))
+    assert holder(path) == 0
+    with path.open("r+") as lock:
+        assert taken(lock.fileno())
+        late = threading.Timer(0.1, path.write_text, [f"{os.getpid()}\n"])
+        late.start()
+        assert holder(path) == os.getpid()
+        late.join()
 
 
 # Its child asks for a signal before it has ended, or after.

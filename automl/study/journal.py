@@ -29,6 +29,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from automl import alone
 from automl.errors import JournalError
 from automl.study import lone_writer
 
@@ -191,21 +192,15 @@ def studies(url: str | Path) -> list[str]:
 
 
 def writer(url: str | Path, study: str) -> str:
-    """Who is running `study` now, such as "process 4711"; "" when nobody is. Takes no lock.
+    """Who is running `study` now, such as "process 4711"; "" when nobody is. Refuses it to nobody.
 
     Raises:
         JournalError: as for a `Journal` that is read.
     """
     parsed = _parse(url)
     if path := _file(parsed):
-        try:
-            pid = lone_writer.lock_path(path, study).read_text().strip()
-            os.kill(int(pid), 0)
-        except PermissionError:  # it lives, and is somebody else's
-            return f"process {pid}"
-        except (OSError, ValueError):
-            return ""
-        return f"process {pid}"
+        pid = alone.holder(lone_writer.lock_path(path, study))
+        return f"process {pid}" if pid else ""
     with _one_line(parsed):
         connection = _connect(parsed, write=False)
         try:

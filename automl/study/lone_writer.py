@@ -6,7 +6,6 @@ PostgreSQL    an advisory lock of the writer's session, which is named after its
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from automl import alone
 from automl.errors import JournalError
 
 
@@ -33,12 +33,10 @@ def lock_file(path: Path | None, study: str) -> int:
     if not path.parent.is_dir():
         raise JournalError(f"{path}: no folder {path.parent} to keep the journal in")
     descriptor = os.open(lock_path(path, study), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not alone.taken(descriptor):
         pid = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
-        raise busy(study, f"process {pid}" if pid else "another process") from None
+        raise busy(study, f"process {pid}" if pid else "another process")
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor

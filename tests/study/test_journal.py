@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from automl.errors import JournalError
-from automl.study.journal import Journal, delete, studies
+from automl.study.journal import Journal, delete, studies, writer
+from automl.study.lone_writer import lock_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,6 +259,17 @@ def test_a_closed_writer_lets_the_next_one_in_within_a_process(url: str) -> None
     with pytest.raises(JournalError, match="is closed"):
         first.append([event(1)])
     Journal(url, "s", write=True).close()
+
+
+def test_a_process_of_a_killed_writers_number_is_not_taken_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "journal.db"
+    Journal(file, "s", write=True).close()
+    lock = lock_path(file, "s")
+    lock.write_text(f"{os.getpid()}\n")  # as a writer of this number leaves it that was killed
+    assert writer(file, "s") == ""
+    with Journal(file, "s", write=True):
+        assert writer(file, "s") == f"process {os.getpid()}"
+    assert writer(file, "s") == ""
 
 
 def test_a_writer_that_lost_its_lock_cannot_write_over_another(url: str) -> None:
