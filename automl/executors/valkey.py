@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from automl.errors import ExecutorError
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
+_PORTS = 5  # free ones that somebody else may have taken when the server comes to them
 
 
 class Server:
@@ -38,8 +40,14 @@ class Server:
         self.folder = folder
         self._setup = setup
         self._password = password
-        self.port = port or free_port()
-        self.start()
+        for others in reversed(range(1 if port else _PORTS)):
+            self.port = port or free_port()
+            try:
+                self.start()
+                break
+            except ExecutorError:
+                if not others:
+                    raise
 
     @property
     def url(self) -> str:
@@ -49,7 +57,7 @@ class Server:
     def start(self) -> None:
         """Start it, or start it again on the same port and data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        log, settings = self.folder / "redis.log", self.folder / "redis.conf"
+        log, settings = self.folder / "redis.log", _settings(self.folder)
         settings.touch(mode=0o600)
         settings.write_text(f"requirepass {self._password}\n" if self._password else "")
         with log.open("ab") as output:
@@ -61,7 +69,7 @@ class Server:
                 preexec_fn=self._setup,
             )
         deadline = time.monotonic() + _START_SECONDS
-        while not answers(self.port):
+        while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
@@ -73,11 +81,32 @@ class Server:
             self.process.terminate()
         self.process.wait()
 
+    def _answers(self) -> bool:
+        """Whether this server is ready; another may have taken the port before it."""
+        asked = f"AUTH {self._password}\r\n" if self._password else ""
+        mine = b"config_file:" + os.fsencode(_settings(self.folder)) + b"\r\n"
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), timeout=1) as line,
+                line.makefile("rb") as answer,
+            ):
+                line.sendall(f"{asked}PING\r\nINFO server\r\n".encode())
+                for said in answer:
+                    if said.startswith(b"-") or said == mine:  # "-LOADING": not yet
+                        return said == mine
+        except OSError:
+            pass
+        return False
+
+
+def _settings(folder: Path) -> Path:
+    return folder.absolute() / "redis.conf"
+
 
 def command(folder: Path, port: int) -> list[str]:
     """The command line that serves `folder`, on this machine's own address only."""
     return [
-        binary(), str(folder.absolute() / "redis.conf"), "--port", str(port),
+        binary(), str(_settings(folder)), "--port", str(port),
         "--bind", "127.0.0.1", "--dir", str(folder.absolute()),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
         "--maxmemory-policy", "noeviction",
@@ -102,22 +131,8 @@ def binary() -> str:
     return str(get_binary_path())
 
 
-def free_port(wanted: int = 0) -> int:
-    """The port that is wanted if nobody has it, else another that is free."""
+def free_port() -> int:
+    """A port that nobody has at this moment."""
     with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
+        one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    """Whether a server there answers a PING, be it by asking for a password."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
-            line.sendall(b"PING\r\n")
-            return line.recv(7).startswith((b"+PONG", b"-NOAUTH"))
-    except OSError:
-        return False

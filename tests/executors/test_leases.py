@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import redis
 
+from automl.errors import ExecutorError
+from automl.executors import valkey
 from automl.executors.holding import Holder, Lease, Renewed
 from automl.executors.leases import Gone, Leases, connect
 from automl.executors.valkey import Server
@@ -238,3 +240,18 @@ def test_an_order_that_nobody_holds_is_withdrawn_and_can_be_laid_down_again(
     leases.put("a", ORDER)
     lease = claim(leases, "a", "w")
     assert lease is not None and holder.renew(lease) == Renewed(frozenset())
+
+
+def test_a_server_whose_port_was_taken_is_not_mistaken_for_the_one_there(
+    broker: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = iter([broker.port, valkey.free_port()])
+    monkeypatch.setattr(valkey, "free_port", lambda: next(ports))
+    server = Server(tmp_path, password="secret")
+    try:
+        assert server.port != broker.port
+        assert redis.Redis.from_url(server.url).info("server")["process_id"] == server.process.pid
+        with pytest.raises(ExecutorError, match=f"no Redis on port {server.port}; it said: "):
+            Server(tmp_path / "other", port=server.port)
+    finally:
+        server.stop()
