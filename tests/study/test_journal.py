@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -34,23 +35,17 @@ def event(n: int, kind: str = "ask") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of an own PostgreSQL, started for this module and thrown away."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra 'postgres')")
     found = [p.parent for p in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
     initdb = shutil.which("initdb") or (found and str(found[-1] / "initdb"))
     if not initdb:
         pytest.skip("no PostgreSQL here: initdb is neither on PATH nor in /usr/lib/postgresql")
-    user: str | None = None
-    folder = tmp_path_factory.mktemp("postgres")
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        folder = Path(f"/tmp/automl-postgres-{os.getpid()}")
-        folder.mkdir()
+    user = "nobody" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="automl-postgres-", dir="/tmp"))  # where nobody may look
+    if user:
         shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     data = folder / "data"
     try:
         subprocess.run(
@@ -60,36 +55,41 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             check=True,
             capture_output=True,
         )
-        where = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-        server = subprocess.Popen(
-            [str(Path(initdb).with_name("postgres")), "-D", str(data), *where.split()],
-            user=user,
-            cwd=folder,
-            stderr=subprocess.DEVNULL,
-        )
-        url = f"postgresql://automl@127.0.0.1:{port}/postgres"
+        server, url = _served(Path(initdb).with_name("postgres"), data, user)
         try:
-            _wait_until_it_answers(url)
             yield url
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(120)
     finally:
-        if user:
-            shutil.rmtree(folder)
+        shutil.rmtree(folder)
 
 
-def _wait_until_it_answers(url: str) -> None:
+def _served(binary: Path, data: Path, user: str | None) -> tuple[subprocess.Popen[bytes], str]:
+    """A server on a port of its own, and its URL."""
     import psycopg
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        try:
-            psycopg.connect(url, connect_timeout=10).close()
-            return
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-    raise TimeoutError(url)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        where = f"-p {port} -k {data.parent} -c listen_addresses=127.0.0.1"
+        server = subprocess.Popen(
+            [str(binary), "-D", str(data), *where.split()], user=user, cwd=data.parent,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        url = f"postgresql://automl@127.0.0.1:{port}/postgres"
+        while server.poll() is None and time.monotonic() < deadline:  # ends if the port was taken
+            try:
+                psycopg.connect(url, connect_timeout=10).close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return server, url
+        server.kill()
+        server.wait()
+    raise TimeoutError(str(data))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
