@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,15 +89,10 @@ class Folders:
 
     def delete(self, name: str) -> None:
         """Remove it and all below; none there is fine."""
-        # Renamed first: a reader never sees half of a folder that is being removed.
-        doomed = self._root / f".gone-{name.replace('/', '-')}-{os.getpid()}"
         try:
-            (self._root / name).rename(doomed)
-        except FileNotFoundError:
-            return
+            remove(self._root / name, by=self._root)
         except OSError as error:
             raise CheckpointError(f"cannot remove {self.place(name)}: {error.strerror}") from None
-        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def cache_folder(what: str) -> Path:
@@ -123,6 +119,20 @@ def take_place(draft: Path, place: Path) -> None:
     except OSError:
         if not place.is_dir():
             raise
+
+
+def remove(place: Path, *, by: Path) -> None:
+    """Remove a folder, by way of the folder `by`; none there is fine.
+
+    It is renamed first, so that nobody finds half of it under its name, whatever is killed when.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    doomed = by / f".gone-{uuid.uuid4().hex}"
+    with suppress(FileNotFoundError):
+        place.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def leads_out(folder: Path) -> Path | None:

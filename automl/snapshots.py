@@ -7,15 +7,15 @@ folder. A link to a file travels as that file; a link to a folder does not.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl.archives import archive_of, digest_of, unpack
 from automl.errors import TaskError
-from automl.folders import cache_folder
+from automl.folders import cache_folder, remove
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -125,9 +125,13 @@ def _ignored(path: Path, rules: dict[Path, GitIgnoreSpec], *, folder: bool) -> b
 def _prune(used: Path) -> None:
     """Forget the snapshots that were not used for longest."""
     os.utime(used)
-    there = [(p.stat().st_mtime, p) for p in used.parent.iterdir() if not p.name.startswith(".")]
+    there = []
+    for place in used.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process forgets them, too
+            there += [] if place.name.startswith(".") else [(place.stat().st_mtime, place)]
     for _, old in sorted(there)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(old, by=old.parent)
 
 
 def _mib(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,22 @@ def test_the_key_comes_from_the_environment_or_a_file_of_the_owners_alone(
     monkeypatch.setenv("AUTOML_KEY_FILE", str(file))
     key = shared_key()
     assert key is not None and len(key) == 64
+    assert list(file.parent.iterdir()) == [file]
     assert new_key_file(file).read_text().strip().encode() == key
     monkeypatch.setenv("AUTOML_KEY", "another-key-of-mine")
     assert shared_key() == b"another-key-of-mine"
+
+
+def test_whoever_is_killed_while_it_makes_a_key_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(length: int) -> str:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(secrets, "token_hex", killed)
+        new_key_file(tmp_path / "key")
+    assert len(new_key_file(tmp_path / "key").read_text()) == 65
 
 
 @pytest.mark.parametrize("text", ["short", None])

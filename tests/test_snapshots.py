@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -169,3 +170,29 @@ def test_a_snapshot_is_unpacked_once_and_old_ones_are_forgotten(
     (places[-1] / "mark").touch()
     assert (unpacked(data) / "mark").exists()
     assert places[0].parent.stat().st_mode & 0o077 == 0
+
+
+def test_no_half_of_a_forgotten_snapshot_is_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOML_CACHE", str(tmp_path / "cache"))
+    write(tmp_path, "a.py", "b.py")
+    files = {name: tmp_path / name for name in ("a.py", "b.py")}
+    first = archive_of(files)
+    place = unpacked(first)
+    os.utime(place, (0, 0))
+    for n in range(20):
+        (place.parent / f"{n}").mkdir()
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.is_dir():
+            (folder / "a.py").unlink()
+            raise SystemExit
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(SystemExit):
+        write(tmp_path, "a.py", text="y")
+        unpacked(archive_of(files))
+    monkeypatch.undo()
+    monkeypatch.setenv("AUTOML_CACHE", str(tmp_path / "cache"))
+    assert sorted(p.name for p in unpacked(first).iterdir()) == ["a.py", "b.py"]
