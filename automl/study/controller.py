@@ -104,6 +104,7 @@ class _Driver:
 
     def run(self) -> State:
         if self.state.verdict is not None:
+            self.keeper.concluded(self.state)  # whoever concluded it may have been killed before
             return self.state
         if self.state.config is None:
             self._record([{"kind": "study", "config": self.config.to_json()}])
@@ -425,9 +426,9 @@ class _Driver:
     # Ends -----------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
-        self._record([{"kind": "verdict", "verdict": judge(self.state).to_json()}])
+        verdict = {"kind": "verdict", "verdict": judge(self.state).to_json()}
+        self._end("done", "", verdict)  # at once: who is killed between leaves an endless study
         self.keeper.concluded(self.state)
-        self._end("done", "")
 
     def _pause(self) -> None:
         """Let running segments save themselves, and wait until something else is asked."""
@@ -458,8 +459,8 @@ class _Driver:
         for number in self._out:
             self.executor.cancel(number)
 
-    def _end(self, status: str, message: str) -> None:
-        self._record([{"kind": "end", "status": status, "message": message}])
+    def _end(self, status: str, message: str, *before: dict[str, Any]) -> None:
+        self._record([*before, {"kind": "end", "status": status, "message": message}])
         self.listen({"kind": "phase", "phase": "done"})
 
     def _record(self, events: Sequence[dict[str, Any]]) -> None:

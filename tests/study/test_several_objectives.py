@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,33 @@ class Executor:
         ]
 
 
-def driven(folder: Path, *, reports: int = 10**6, strategy: str = "auto") -> State:
+class Killed(BaseException):
+    """The driver is, right after a number of appends to its journal."""
+
+
+class Mortal(Journal):
+    """A journal whose writer lives for so many appends."""
+
+    life = -1  # for ever
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> int:
+        last = super().append(events)
+        self.life -= 1
+        if self.life == 0:
+            raise Killed
+        return last
+
+
+def driven(
+    folder: Path, *, reports: int = 10**6, life: int = -1, strategy: str = "auto", **more: Any
+) -> State:
     """The study in `folder` begun or taken up, until so many reports came in."""
     folder.mkdir(exist_ok=True)
     url = str(folder / "journal.db")
-    journal, live = Journal(url, "t", write=True), Live(folder)
+    journal, live = Mortal(url, "t", write=True), Live(folder)
+    journal.life = life
     state = replay(event for _, event in journal.events())
-    config = state.config or replace(CONFIG, strategy=strategy)
+    config = state.config or replace(CONFIG, strategy=strategy, **more)
     heard: list[Any] = []
     prepared = Prepared(config, folder, journal, url, Executor(), live, state, None)
 
@@ -118,6 +139,21 @@ def test_a_study_that_is_stopped_again_and_again_repeats_the_unbroken_one(
     state = driven(tmp_path / "broken", strategy=strategy)
     assert state.ended == whole.ended == "done"
     assert fingerprint(state) == fingerprint(whole)
+
+
+def test_a_driver_killed_after_any_append_loses_nothing(tmp_path: Path) -> None:
+    small: Any = {"strategy": "asha", "budget": ("3trials",), "spend_all": False}
+    whole = driven(tmp_path / "whole", **small)
+    for life in itertools.count(1):
+        folder = tmp_path / str(life)
+        try:
+            driven(folder, life=life, **small)
+        except Killed:
+            state = driven(folder, **small)
+        else:
+            break
+        assert (state.ended, fingerprint(state)) == ("done", fingerprint(whole)), life
+    assert life > 15
     assert state.verdict == whole.verdict
 
 
