@@ -153,8 +153,7 @@ def test_a_driver_killed_after_any_append_loses_nothing(tmp_path: Path) -> None:
         else:
             break
         assert (state.ended, fingerprint(state)) == ("done", fingerprint(whole)), life
-    assert life > 15
-    assert state.verdict == whole.verdict
+    assert life > 15  # every append has had its turn
 
 
 def test_the_incumbent_keeps_the_constraints_and_leads_the_front(
