@@ -143,6 +143,18 @@ class Recipe:
         return _digest({"shared": self.shared})
 
     @property
+    def padded(self) -> str:
+        """The same for structures that differ in the batch size alone, by less than four times.
+
+        Their recipes can train as one program, too, where the samples of a batch do not see each
+        other: the smaller batches are filled up with samples that do not count.
+        """
+        shared = self.shared
+        if isinstance(size := shared.get("batch_size"), int):
+            shared["batch_size"] = 4 ** -(-(size - 1).bit_length() // 2)  # the next power of 4
+        return _digest({"padded": shared})
+
+    @property
     def shared(self) -> dict[str, Value]:
         """The names that make the structure, with their values."""
         return {n: v for n, v in self.point.items() if not _free(n, v)}

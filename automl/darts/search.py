@@ -104,7 +104,7 @@ class Search:
             Feed(
                 Split(*half),
                 seeds=[mix(s.seed, name)],
-                batch_size=s.batch_size,
+                sizes=[s.batch_size],
                 device=x.device,
                 dtype=x.dtype,
             )

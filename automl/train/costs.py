@@ -60,7 +60,7 @@ def _sample(split: Split, program: Program) -> Tensor:
 def _activations(program: Program, k: int) -> int:
     """Bytes that one part of a batch leaves behind for its backward pass, beside the model."""
     module, one = program.packed.modules[k], _sample(program.task.train, program)
-    x = one.expand(program.part_size, *one.shape[1:]).contiguous()
+    x = one.expand(program.part_size(k), *one.shape[1:]).contiguous()
     # Of all members of a pack at once, and counted with the checkpoint.
     kept = {t.untyped_storage().data_ptr() for t in (program.packed.w, *program.packed.buffers)}
     seen: dict[int, int] = {}

@@ -70,6 +70,9 @@ class Order:
 class Feed:
     """Training batches of k members: x [k, b, ...], y [k, b, ...] on the device.
 
+    b is the largest of their batch sizes; those of smaller ones go on with samples that come next.
+    Data that is read sample by sample has batches of one size.
+
     `batch` is called with rising updates once `begin` has said which are to come.
     """
 
@@ -78,13 +81,13 @@ class Feed:
         split: Split,
         *,
         seeds: Sequence[int],
-        batch_size: int,
+        sizes: Sequence[int],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self._split = split
         self._seeds = seeds
-        self._size = batch_size
+        self._sizes = sizes
         self._device = device
         self._dtype = dtype
         where = device if split.dataset is None else torch.device("cpu")
@@ -141,9 +144,9 @@ class Feed:
         )
 
     def _places(self, update: int | Sequence[int]) -> Tensor:
-        size = self._size
-        first = update * size if isinstance(update, int) else [u * size for u in update]
-        return self._order.indices(first, size)
+        updates = [update] * len(self._sizes) if isinstance(update, int) else update
+        first = [u * size for u, size in zip(updates, self._sizes, strict=True)]
+        return self._order.indices(first, max(self._sizes))
 
     def _read(self) -> list[Tensor]:
         pairs = [next(self._loaded) for _ in self._seeds]
@@ -151,7 +154,7 @@ class Feed:
         return [_placed(x, self._device, self._dtype), _placed(y, self._device, None)]
 
     def _requests(self, wanted: list[tuple[int, int]]) -> Iterable[tuple[int, list[int]]]:
-        return _Requests(self._order, self._size, self._seeds, wanted)
+        return _Requests(self._order, self._sizes[0], self._seeds, wanted)
 
 
 class _Requests:

@@ -40,7 +40,7 @@ class Together:
     def __init__(self, program: Program) -> None:
         self._program = program
         packed = program.packed
-        structure, self._task = program.recipes[0].structure, program.task
+        structure, self._task = program.recipes[0].padded, program.task
         self._key = (
             id(self._task), structure, fingerprint(packed.modules[0]), len(packed.modules),
             packed.w.dtype, packed.w.device, packed.layout,

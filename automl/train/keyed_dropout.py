@@ -59,7 +59,7 @@ class KeyedDropout(nn.Dropout):
             t = threshold(self.p)
             scale = _ODDS / (_ODDS - t) if t < _ODDS else 0.0
             least = min(t, _ODDS - 1) - _ODDS // 2
-            (mask,) = _masks(self.passing.take(_words(x)), least, scale, x)
+            (mask,) = _masks(self.passing.take(_words(x.numel())), least, scale, x)
         out: Tensor = x * mask
         return out
 
@@ -87,9 +87,14 @@ class Masks:
     """The masks of k members in the uses of a pass; what no pass changes is made once.
 
     Members of rate 0 in all uses draw nothing.
+
+    Args:
+        sizes: samples of each member's batch; batches are as large as the largest of them.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], uses: Sequence[Use], bits: Bits) -> None:
+    def __init__(
+        self, modules: Sequence[nn.Module], uses: Sequence[Use], bits: Bits, sizes: Sequence[int]
+    ) -> None:
         self._uses, self._bits, self._size = uses, bits, len(modules)
         layers = [[m.get_submodule(use.name) for use in uses] for m in modules]
         odds = [[threshold(float(layer.p)) for layer in own] for own in layers]  # type: ignore[arg-type]
@@ -100,11 +105,13 @@ class Masks:
         scale = torch.where(t < _ODDS, _ODDS / (_ODDS - t).double(), 0.0)
         scales = [column.to(use.like) for column, use in zip(scale.split(1, 1), uses, strict=True)]
         self._chances = list(zip(least.split(1, 1), scales, strict=True))
-        # Where a use's words lie in the row that is hashed, in which no member skips a use; and
-        # how far before that they lie in the member's own pass.
-        self._counts = [_words(use.like) for use in uses]
+        # Where a use's words lie in the row that is hashed, in which no member skips a use or has
+        # fewer samples; and how far before that they lie in the member's own pass.
+        self._counts = [_words(use.like.numel()) for use in uses]
         counts = torch.tensor(self._counts)
-        own = torch.where(t > 0, counts, 0)
+        whole = max(sizes)
+        each = [[_words(_numel(use.like, sizes[k], whole)) for use in uses] for k in self._drawing]
+        own = torch.where(t > 0, torch.tensor(each), 0)
         behind = (own.cumsum(1) - own) - (counts.cumsum(0) - counts)
         at = behind.repeat_interleave(counts, 1).to(bits.device, torch.int32)
         self._at = at if bool(behind.any()) else 0
@@ -139,5 +146,11 @@ def _masks(drawn: Tensor, least: Tensor | int, scale: Tensor | float, like: Tens
     return kept.mul_(scale).view(-1, *like.shape)
 
 
-def _words(x: Tensor) -> int:
-    return -(-x.numel() // 2)
+def _words(numbers: int) -> int:
+    return -(-numbers // 2)
+
+
+def _numel(like: Tensor, size: int, whole: int) -> int:
+    """Numbers of a tensor for batches of `whole` samples that belong to the first `size`."""
+    batched = like.ndim > 0 and len(like) == whole
+    return like[:size].numel() if batched else like.numel()

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from automl.errors import RecipeError
-from automl.methods.stages import Batch, Layout, State, hyper_tensors
+from automl.methods.stages import Batch, Layout, Optimizer, State, hyper_tensors
 from automl.recipe import Recipe
 from automl.registry import Method, family
 from automl.space.ranges import Value
@@ -36,11 +37,15 @@ class Stage:
 
 @dataclass
 class Lane:
-    """The n members `rows` of a pack of `size`, and the methods that they share, in order."""
+    """The n members `rows` of a pack of `size`, and the methods that they share, in order.
+
+    samples: of their batches, where the pack's are larger; None: all.
+    """
 
     rows: list[int]
     size: int
     stages: list[Stage]
+    samples: int | None = None
 
     def __post_init__(self) -> None:
         self._first, self._last = self.rows[0], self.rows[-1] + 1
@@ -66,8 +71,17 @@ class Lane:
         return self._index
 
     def take_batch(self, batch: Batch) -> Batch:
-        mixed = [None if a is None else self.take(a) for a in (batch.y2, batch.weight)]
-        return Batch(self.take(batch.x), self.take(batch.y), *mixed)
+        """The members' own batches."""
+        mixed = [None if a is None else self.take_samples(a) for a in (batch.y2, batch.weight)]
+        return Batch(self.take_samples(batch.x), self.take_samples(batch.y), *mixed)
+
+    def take_samples(self, x: Tensor) -> Tensor:
+        """The lane's rows of x [k, b, ...], and of these the members' own samples."""
+        return self.take(x)[:, : self.samples]
+
+    def put_samples(self, x: Tensor, part: Tensor) -> None:
+        """Write what was made of `take_samples(x)` into x."""
+        x[:, : self.samples].index_copy_(0, self.at(x), part)
 
     def keep(self, members: Sequence[int]) -> Lane | None:
         """The lane in a pack of these members only; None when none of its own is among them."""
@@ -84,29 +98,38 @@ class Lane:
             )
             for s in self.stages
         ]
-        return Lane([place for place, _ in places], len(members), stages)
+        return Lane([place for place, _ in places], len(members), stages, self.samples)
 
 
 def lanes_of(
-    key: str, recipes: Sequence[Recipe], weights: Tensor, layout: Layout, absent: str
+    key: str,
+    recipes: Sequence[Recipe],
+    weights: Tensor,
+    layout: Layout,
+    absent: str,
+    sizes: Sequence[int],
 ) -> list[Lane]:
     """The lanes of one stage; "none" is left out where that costs nothing.
 
     Args:
         weights: first ones [k, p], as the methods of this stage see them.
         absent: the method of a recipe that leaves the stage out.
+        sizes: samples of each member's batch. Members of methods that see batches share a lane
+            where they share their size, too.
 
     Raises:
         RecipeError: a recipe names no method where one is needed.
         MethodError: a recipe names a method that does not exist.
     """
     chosen = [r.stage(key) or [(absent, {})] for r in recipes]
-    chains: dict[tuple[str, ...], list[int]] = {}
+    chains: dict[tuple[tuple[str, ...], int | None], list[int]] = {}
     for k, chain in enumerate(chosen):
-        chains.setdefault(tuple(name for name, _ in chain), []).append(k)
+        names = tuple(name for name, _ in chain)
+        sees = key == "batch" or (key == "optimizer" and _looks(names))
+        chains.setdefault((names, sizes[k] if sees else None), []).append(k)
     lanes = []
-    for names, rows in chains.items():
-        lane = Lane(rows, len(recipes), [])
+    for (names, size), rows in chains.items():
+        lane = Lane(rows, len(recipes), [], None if size == max(sizes) else size)
         w = lane.take(weights)
         for i, name in enumerate(names):
             if name == "none":
@@ -126,6 +149,11 @@ def lanes_of(
     return lanes
 
 
+def _looks(optimizers: Sequence[str]) -> bool:
+    methods = [family("optimizer").get(name) for name in optimizers if name != "none"]
+    return any(cast(Optimizer, method).looks for method in methods)
+
+
 def stages_of(lanes: Sequence[Lane], member: int) -> Iterator[tuple[Stage, int]]:
     """The stages of one member, each with the member's place in its lane."""
     for lane in lanes:
@@ -140,8 +168,8 @@ def merged(lanes: Sequence[Lane], whole: Batch, parts: Sequence[Batch]) -> Batch
         return parts[0]
     x, y = whole.x.clone(), whole.y.clone()
     for lane, part in zip(lanes, parts, strict=True):
-        x.index_copy_(0, lane.at(x), part.x)
-        y.index_copy_(0, lane.at(y), part.y)
+        lane.put_samples(x, part.x)
+        lane.put_samples(y, part.y)
     mixed = [(lane, p) for lane, p in zip(lanes, parts, strict=True) if p.y2 is not None]
     if not mixed:
         return Batch(x, y)
@@ -151,6 +179,6 @@ def merged(lanes: Sequence[Lane], whole: Batch, parts: Sequence[Batch]) -> Batch
         weight = weight.to(mixed[0][1].weight.dtype)  # type: ignore[union-attr]
     for lane, part in mixed:
         assert part.y2 is not None and part.weight is not None
-        y2.index_copy_(0, lane.at(y), part.y2)
-        weight.index_copy_(0, lane.at(y), part.weight)
+        lane.put_samples(y2, part.y2)
+        lane.put_samples(weight, part.weight)
     return Batch(x, y, y2, weight)

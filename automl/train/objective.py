@@ -24,6 +24,8 @@ from automl.train.loop_engine import Precision
 
 LOSSES = {"classes": "cross_entropy", "tokens": "cross_entropy", "values": "mse"}
 
+_SHARE = "sample's share"  # in the mean over its batch; no hyperparameter has such a name
+
 
 class Objective:
     """The loss of k members, whose weights w [k, p] give the dtype and the device.
@@ -31,14 +33,18 @@ class Objective:
     Args:
         lanes: of the loss, one; none where the task has a loss of its own.
         half: outputs come in bfloat16.
+        sizes: samples of each member's batch, in batches as large as the largest of them.
 
     Raises:
         RecipeError: the loss wants what the task does not have.
     """
 
-    def __init__(self, task: ModelTask, lanes: Sequence[Lane], w: Tensor, *, half: bool) -> None:
+    def __init__(
+        self, task: ModelTask, lanes: Sequence[Lane], w: Tensor, *, half: bool, sizes: Sequence[int]
+    ) -> None:
         self._task, self._half, self._dtype = task, half, w.dtype
         self._checked = False
+        self._shares = _shares(sizes, w) if len(set(sizes)) > 1 else None
         self.taught: Tensor | None = None  # the teacher's outputs for the batch at hand
         self._loss = cast(Loss, lanes[0].stages[0].method) if lanes else None
         self._hyper = {n: h[:, 0] for lane in lanes for n, h in lane.stages[0].hyper.items()}
@@ -60,21 +66,21 @@ class Objective:
             outputs = teacher.teach(batch.x.flatten(0, 1))
         self.taught = outputs.to(self._dtype).view(k, b, *outputs.shape[1:])
 
-    def numbers(
-        self, progress: Callable[[], Tensor], lesson: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def numbers(self, progress: Callable[[], Tensor]) -> dict[str, Tensor]:
         """What the members' losses are given, [k] or [k, ...] each.
 
         Args:
             progress: says which share [k, 1] of the training is over.
-            lesson: the teacher's outputs for part of the batch; None: for all of it.
         """
         numbers = self._hyper
         if self._loss is not None and "progress" in self._loss.needs:
             numbers = numbers | {"progress": progress()[:, 0]}
-        if self.taught is not None:
-            numbers = numbers | {"teacher": self.taught if lesson is None else lesson}
         return numbers
+
+    def of_samples(self) -> dict[str, Tensor]:
+        """What they are given of each sample of the batch at hand, [k, b, ...] each."""
+        known = {_SHARE: self._shares, "teacher": self.taught}
+        return {name: x for name, x in known.items() if x is not None}
 
     def mean(
         self,
@@ -96,6 +102,8 @@ class Objective:
             value = weight * value + (1 - weight) * self._each(output, y2, hyper)
         if self._loss is not None and self._loss.weigh is not None:
             value = value * self._loss.weigh(value.detach(), hyper)
+        if _SHARE in hyper:
+            return (value * hyper[_SHARE]).sum()
         return value.mean()
 
     def _each(self, output: Tensor, target: Tensor, hyper: Hyper) -> Tensor:
@@ -137,3 +145,9 @@ class Objective:
                 f"the model returns {list(output.shape)} for {len(target)} samples; "
                 f"this data needs {list(wanted)}"
             )
+
+
+def _shares(sizes: Sequence[int], w: Tensor) -> Tensor:
+    """[k, b]: 1/n for each of a member's n samples, 0 for those that fill up its batch."""
+    counts = w.new_tensor(sizes).unsqueeze(1)
+    return (torch.arange(max(sizes), device=w.device) < counts) / counts

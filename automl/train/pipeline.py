@@ -29,6 +29,7 @@ class Pipeline:
 
     Args:
         w: the members' first weights [k, p].
+        sizes: samples of each one's batch.
 
     Raises:
         RecipeError: the members differ in structure, or a method does not serve this task.
@@ -42,9 +43,10 @@ class Pipeline:
         w: Tensor,
         layout: Layout,
         scales: Scales,
+        sizes: Sequence[int],
     ) -> None:
         def lanes(key: str, absent: str = "none", w: Tensor = w) -> list[Lane]:
-            return lanes_of(key, recipes, w, layout, absent)
+            return lanes_of(key, recipes, w, layout, absent, sizes)
 
         self.batches = lanes("batch")
         self.losses = [] if task.loss else lanes("loss", LOSSES[task.shape.target])

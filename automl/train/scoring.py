@@ -33,7 +33,7 @@ def scored(pack: Pack, task: Task, *, progress: Tell) -> list[Report]:
     feed = Feed(
         task.train,
         seeds=[seed],
-        batch_size=min(_SAMPLES, len(task.train)),
+        sizes=[min(_SAMPLES, len(task.train))],
         device=device,
         dtype=torch.float32,
     )

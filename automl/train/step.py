@@ -1,9 +1,11 @@
 """A pack in training: its members, where each stands, and all that a checkpoint must hold.
 
 `pipeline.py` says which methods they chose, `update.py` makes an update of them. Members share
-their structure: the task, the architecture, the batch size, the loss and how a gradient is
-obtained. They may differ in numbers, seeds and all other methods (`lanes.py`). A parametrization
-gives the weights their first size and stands between them and the optimizer (`scales.py`).
+their structure: the task, the architecture, the loss and how a gradient is obtained. They may
+differ in numbers, seeds and all other methods (`lanes.py`), and in their batch sizes where the
+samples of a batch do not see each other: all batches are then as large as the largest, and what
+fills up a smaller one counts for nothing. A parametrization gives the weights their first size and
+stands between them and the optimizer (`scales.py`).
 
 Shapes: k members, p weights, b samples.
 """
@@ -13,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.errors import RecipeError
+from automl.methods.stages import Gradient, Loss
 from automl.recipe import Recipe
 from automl.tasks.task import ModelTask
 from automl.train.packed import Packed
@@ -66,7 +70,6 @@ class Program:
             raise RecipeError(f"precision '{precision}'; one of {', '.join(_PRECISIONS)}")
         self.dtype = _PRECISIONS[precision]
         self.half = precision == "bfloat16"
-        self.batch_size = int(str(recipes[0].point.get("batch_size", task.card.batch_size)))
         self.accumulate = int(str(recipes[0].point.get("accumulate", 1)))
         if self.accumulate < 1:
             raise RecipeError(f"accumulate {self.accumulate}: a batch has at least one part")
@@ -80,12 +83,17 @@ class Program:
         """Make the program of these members, each at the beginning of its training."""
         task, k = self.task, len(recipes)
         self.recipes = list(recipes)
-        self.totals = [max(1, self.updates_at(r.steps)) for r in recipes]  # updates, each member
+        # Samples of each member's batch.
+        self.sizes = [int(str(r.point.get("batch_size", task.card.batch_size))) for r in recipes]
+        # Updates of each member's whole training.
+        self.totals = [max(1, self.updates_at(r.steps, i)) for i, r in enumerate(recipes)]
         self.clock = [0] * k  # updates made, each member: those that joined later are behind
         self.packed = Packed(modules, device=self.device, dtype=self.dtype)
         layout = self.packed.layout
         self.scales = scales_of(task, recipes, layout, self.packed.w)
-        self.pipeline = Pipeline(task, recipes, self.packed.w, layout, self.scales)
+        self.pipeline = Pipeline(task, recipes, self.packed.w, layout, self.scales, self.sizes)
+        if len(set(self.sizes)) > 1:
+            self._check_padding()
         self.update = Update(self)
         self.t = torch.zeros(k, 1, dtype=self.dtype, device=self.device)
         self.horizon = self.t.new_tensor(self.totals).unsqueeze(1)
@@ -95,10 +103,26 @@ class Program:
         # Passes of looks and chains, in study steps; whoever counts them sets them to 0.
         self.looked = [0.0] * k
 
-    @property
-    def part_size(self) -> int:
-        """Samples of one forward pass: a batch, or the larger parts that it is accumulated from."""
-        return -(-self.batch_size // self.accumulate)
+    def _check_padding(self) -> None:
+        """Refuse batches of several sizes where what fills up a batch would be seen."""
+        task, pipeline = self.task, self.pipeline
+        reasons = {
+            "batch norm": any(isinstance(m, _BatchNorm) for m in self.packed.modules[0].modules()),
+            "accumulate": self.accumulate > 1,
+            "a loss of the task's own": task.loss is not None,
+            "a loss that weighs samples by each other": any(
+                cast(Loss, lane.stages[0].method).weigh is not None for lane in pipeline.losses
+            ),
+            "a gradient of whole batches": cast(Gradient, pipeline.gradient.method).chain,
+            "data that is read sample by sample": task.train.dataset is not None,
+        }
+        found = [reason for reason, there in reasons.items() if there]
+        if found:
+            raise RecipeError(f"members of a pack differ in their batch size, with {found[0]}")
+
+    def part_size(self, k: int) -> int:
+        """Samples of a forward pass: member k's batch, or its larger parts where it has several."""
+        return -(-self.sizes[k] // self.accumulate)
 
     @property
     def ungraphed(self) -> str:
@@ -115,9 +139,9 @@ class Program:
         """Updates of the first member's whole training."""
         return self.totals[0]
 
-    def updates_at(self, steps: int) -> int:
-        """Optimizer updates made after `steps` study steps."""
-        return round(steps * self.task.card.batch_size / self.batch_size)
+    def updates_at(self, steps: int, k: int = 0) -> int:
+        """Optimizer updates that member k has made after `steps` study steps."""
+        return round(steps * self.task.card.batch_size / self.sizes[k])
 
     # One update -----------------------------------------------------------------------------
 
@@ -145,7 +169,7 @@ class Program:
     def look(self, members: Sequence[int], passes: float) -> None:
         """Count passes that an update makes beyond its own."""
         for k in members:
-            self.looked[k] += passes * (self.batch_size / self.task.card.batch_size)
+            self.looked[k] += passes * (self.sizes[k] / self.task.card.batch_size)
 
     def precision(self) -> AbstractContextManager[object]:
         """bfloat16 autocast where the recipe trains in it."""
@@ -201,6 +225,7 @@ class Program:
         """Go on with these members only."""
         rows = list(members)
         self.recipes = [self.recipes[k] for k in rows]
+        self.sizes = [self.sizes[k] for k in rows]
         self.totals = [self.totals[k] for k in rows]
         self.clock = [self.clock[k] for k in rows]
         self.counted = [self.counted[k] for k in rows]

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from automl.errors import RecipeError
-from automl.methods.stages import Batch
 from automl.train.compiled import Compiled
 from automl.train.drawn import Drawn, first_uses, taken_out
 from automl.train.fingerprint import fingerprint
@@ -48,6 +47,7 @@ class TracedEngine:
     Args:
         task: traces are shared among packs of one task, with models of equal fingerprint.
         structure: of the members' recipes.
+        sizes: samples of each member's batch, in batches as large as the largest of them.
         compile: run the trace as machine code (`compiled.py`), which costs its seconds first.
 
     Raises:
@@ -55,9 +55,15 @@ class TracedEngine:
     """
 
     def __init__(
-        self, packed: Packed, *, task: object, structure: Hashable, compile: bool = False
+        self,
+        packed: Packed,
+        *,
+        task: object,
+        structure: Hashable,
+        sizes: Sequence[int],
+        compile: bool = False,
     ) -> None:
-        self._packed, self._compile = packed, compile
+        self._packed, self._sizes, self._compile = packed, sizes, compile
         first, *others = (fingerprint(m) for m in packed.modules)
         if any(other != first for other in others):
             raise RecipeError("members of a pack differ in their models")
@@ -73,15 +79,15 @@ class TracedEngine:
         shapes = tuple((a.shape, a.stride(), a.dtype) for a in data if a is not None)
         if shapes not in self._made:
             self._made[shapes] = self._trace(work, shapes)
-            self._masks[shapes] = self._made[shapes].masks(packed)
+            self._masks[shapes] = self._made[shapes].masks(packed, self._sizes)
         trace, masks = self._made[shapes], self._masks[shapes]
         program = trace.compiled if self._compile else trace.program
-        return program(*_inputs(packed, batch, work.hyper), *trace.random(packed, work, masks))
+        return program(*_inputs(packed, work), *trace.random(packed, work, masks))
 
     def _trace(self, work: Pass, shapes: Hashable) -> _Trace:
         packed = self._packed
         weights = len(packed.modules), packed.w.dtype, packed.w.device, packed.layout
-        key = (id(self._task), self._shared, weights, tuple(work.hyper), shapes)
+        key = (id(self._task), self._shared, weights, (*work.hyper, *work.samples), shapes)
         task, trace = _TRACES.get(key, (None, None))
         if trace is None:
             task = self._task  # kept with its trace, so that no other task gets its id
@@ -116,7 +122,7 @@ class _Trace:
             if fingerprint(model) != before:
                 raise RecipeError("the model changes its own attributes as it runs")
             whole = _stacked(model, self._sites, packed, work)
-            given = _inputs(packed, work.batch, work.hyper)
+            given = _inputs(packed, work)
             # Running the program changes buffers in place: these must not be the members'.
             first = len(packed.views)
             for i, buffer in enumerate(packed.stacked.values(), first):
@@ -135,9 +141,9 @@ class _Trace:
         self.program: Traced = traced
         self.compiled = Compiled(traced)
 
-    def masks(self, packed: Packed) -> Masks | None:
+    def masks(self, packed: Packed, sizes: Sequence[int]) -> Masks | None:
         """How the masks that are hashed are made for these members, if there are any."""
-        return Masks(packed.modules, self._uses, packed.bits) if self._uses else None
+        return Masks(packed.modules, self._uses, packed.bits, sizes) if self._uses else None
 
     def random(self, packed: Packed, work: Pass, masks: Masks | None) -> list[Tensor]:
         """All that is random in a pass, [k, ...] each, as each member alone draws it."""
@@ -183,7 +189,7 @@ def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Trac
     """All members' losses [k] and gradients [k, p] as a function of the tensors of `_inputs`."""
     names = [slot.name for slot in packed.layout.slots]
     others = list(packed.stacked)
-    mixed, hyper = work.batch.y2 is not None, list(work.hyper)
+    mixed, hyper = work.batch.y2 is not None, [*work.hyper, *work.samples]
 
     def member(
         weights: list[Tensor],
@@ -215,9 +221,10 @@ def _stacked(model: nn.Module, sites: Sites, packed: Packed, work: Pass) -> Trac
     return whole
 
 
-def _inputs(packed: Packed, batch: Batch, hyper: Mapping[str, Tensor]) -> list[Tensor]:
+def _inputs(packed: Packed, work: Pass) -> list[Tensor]:
+    batch, own = work.batch, [*packed.views, *packed.stacked.values()]
     mixed = [] if batch.y2 is None or batch.weight is None else [batch.y2, batch.weight]
-    return [*packed.views, *packed.stacked.values(), batch.x, batch.y, *mixed, *hyper.values()]
+    return [*own, batch.x, batch.y, *mixed, *work.hyper.values(), *work.samples.values()]
 
 
 _TRACES: OrderedDict[Hashable, tuple[object, _Trace]] = OrderedDict()

@@ -56,17 +56,19 @@ class Update:
         graphed = of.wanted == "graphed"
         self.draws = KeyedDraws(seeds, of.device, self.inputs if graphed else None)
         self._forward_seeds = [mix(seed, "forward") for seed in seeds]
-        self.objective = Objective(of.task, of.pipeline.losses, of.packed.w, half=of.half)
+        self.objective = Objective(
+            of.task, of.pipeline.losses, of.packed.w, half=of.half, sizes=of.sizes
+        )
         self.timetable = Timetable(of.pipeline.schedules, of.pipeline.optimizers, of.totals)
         self.engine: LoopEngine | TracedEngine
         if of.wanted != "loop" and len(seeds) > 1:
             self.engine = self._traced(of)
         else:
-            self.engine = LoopEngine(of.packed)
+            self.engine = LoopEngine(of.packed, of.sizes)
         self.feed = Feed(
             of.task.train,
             seeds=seeds,
-            batch_size=of.batch_size,
+            sizes=of.sizes,
             device=of.device,
             dtype=of.dtype,
         )
@@ -91,9 +93,11 @@ class Update:
     def _traced(self, of: Program) -> TracedEngine:
         from automl.train.traced_engine import TracedEngine  # torch.fx: a second to import
 
-        structure = of.recipes[0].structure
+        structure = of.recipes[0].padded
         compiled = of.wanted == "compiled"
-        return TracedEngine(of.packed, task=of.task, structure=structure, compile=compiled)
+        return TracedEngine(
+            of.packed, task=of.task, structure=structure, sizes=of.sizes, compile=compiled
+        )
 
     def _graph(self, of: Program) -> Graphed:
         from automl.train.graphed import Graphed  # torch's dispatch modes: of GPUs and tests alone
@@ -164,6 +168,7 @@ class Update:
         """More looks at the step's batch, for the lane's optimizer."""
         numbers = self.objective.numbers(partial(self._progress, of))
         hyper = {n: lane.take(h) for n, h in numbers.items()}
+        hyper |= {n: lane.take_samples(x) for n, x in self.objective.of_samples().items()}
         keys = [mix(self._forward_seeds[r], of.clock[r]) for r in lane.rows]
 
         def loss(
@@ -187,7 +192,7 @@ class Update:
         """The networks opened between their layers, for a gradient that asks."""
         if of.accumulate > 1:
             raise RecipeError(f"accumulate {of.accumulate}: this gradient takes whole batches")
-        hyper = self.objective.numbers(partial(self._progress, of))
+        hyper = self.objective.numbers(partial(self._progress, of)) | self.objective.of_samples()
 
         def loss(
             k: int, output: Tensor, y: Tensor, y2: Tensor | None, weight: Tensor | None
@@ -216,10 +221,11 @@ class Update:
                 if method.choose is None:
                     continue
                 hyper = s.hyper | {"progress": lane.take(progress)}
-                part = method.choose(lane.take(places), n, hyper)
+                part = method.choose(lane.take_samples(places), n, hyper)
                 if method.score is not None:
                     part = self.feed.ranked(method.score)[part]
-                places = places.index_copy(0, lane.at(part), part)
+                places = places.clone()
+                lane.put_samples(places, part)
         return places
 
     def _prepared(self, of: Program, batch: Batch, draws: KeyedDraws) -> Batch:
@@ -242,25 +248,20 @@ class Update:
         first, *rest = batch.parts(of.accumulate)
         # What the user's modules draw (dropout) too belongs to the trial and the step.
         keys: Callable[[], list[int]] = partial(self._forward_keys, of)
-        goal, progress = self.objective, partial(self._progress, of)
-        lessons = [None] if goal.taught is None else goal.taught.split(first.x.shape[1], dim=1)
+        goal = self.objective
+        numbers, samples = goal.numbers(partial(self._progress, of)), goal.of_samples()
+        split = {name: x.split(first.x.shape[1], dim=1) for name, x in samples.items()}
+        samples = {name: parts[0] for name, parts in split.items()}
         loss, g = self.engine(
-            Pass(
-                first,
-                goal.numbers(progress, lessons[0]),
-                keys,
-                goal.mean,
-                of.precision,
-                self.inputs,
-            )
+            Pass(first, numbers, samples, keys, goal.mean, of.precision, self.inputs)
         )
         if rest:
             share = first.x.shape[1] / batch.x.shape[1]
             loss, g = share * loss, share * g  # copies: the engine writes into its own again
         for i, part in enumerate(rest, start=1):
             keys = partial(self._forward_keys, of, i)
-            numbers = goal.numbers(progress, lessons[min(i, len(lessons) - 1)])
-            own = Pass(part, numbers, keys, goal.mean, of.precision, self.inputs)
+            samples = {name: parts[i] for name, parts in split.items()}
+            own = Pass(part, numbers, samples, keys, goal.mean, of.precision, self.inputs)
             more, more_g = self.engine(own)
             share = part.x.shape[1] / batch.x.shape[1]
             loss.add_(more, alpha=share)

@@ -123,7 +123,9 @@ class Walk:
     def _ahead(self) -> None:
         """Tell the program how far the member with most before it has to go."""
         program = self._program
-        left = max(program.updates_at(m.segment.stop) - program.clock[m.row] for m in self.members)
+        left = max(
+            program.updates_at(m.segment.stop, m.row) - program.clock[m.row] for m in self.members
+        )
         program.begin(program.updates + left)
 
     @staticmethod
@@ -168,7 +170,7 @@ class Walk:
         """Give the members whose values change here those that take over."""
         program, turned = self._program, dict[int, Recipe]()
         for m in self.members:
-            between = program.clock[m.row] == program.updates_at(m.at)
+            between = program.clock[m.row] == program.updates_at(m.at, m.row)
             if m.segment.recipe.changes and between and m.recipe != program.recipes[m.row]:
                 turned[m.row] = m.recipe
         if turned:
@@ -182,7 +184,7 @@ class Walk:
             due = []
             for k, m in enumerate(self.members):
                 made = program.clock[m.row]
-                while not self._is_there(m) and program.updates_at(m.at + 1) <= made:
+                while not self._is_there(m) and program.updates_at(m.at + 1, m.row) <= made:
                     m.at += 1
                     m.passes += program.pipeline.passes(m.row) + program.looked[m.row]
                     program.looked[m.row] = 0
@@ -240,7 +242,7 @@ class Walk:
         stopped = [
             k
             for k, m in enumerate(self.members)
-            if m.segment.trial in asked and program.clock[m.row] == program.updates_at(m.at)
+            if m.segment.trial in asked and program.clock[m.row] == program.updates_at(m.at, m.row)
         ]
         if not stopped:
             return

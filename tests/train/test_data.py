@@ -66,7 +66,7 @@ def test_a_dataset_gives_the_samples_that_tensors_would() -> None:
             return self.x[i], self.y[i]
 
     feeds = [
-        Feed(split, seeds=[3, 4], batch_size=16, device=CPU, dtype=torch.float32)
+        Feed(split, seeds=[3, 4], sizes=[16, 16], device=CPU, dtype=torch.float32)
         for split in (Split(x, y), Split(dataset=Plain()))
     ]
     for feed in feeds:

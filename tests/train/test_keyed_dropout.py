@@ -35,7 +35,7 @@ def test_masks_of_a_pack_are_those_of_each_member_alone() -> None:
     expected = [alone(copy.deepcopy(m), key) for m, key in zip(models, keys, strict=True)]
     for order in ([0, 1, 2, 3], [2, 0], [3, 0]):
         uses = [Use(str(i), torch.ones(shape)) for i, shape in enumerate(SHAPES)]
-        masks = Masks([models[k] for k in order], uses, Bits(CPU))
+        masks = Masks([models[k] for k in order], uses, Bits(CPU), [1] * len(order))
         for i, found in enumerate(masks.of(masks.words([keys[k] for k in order]))):
             for mask, k in zip(found, order, strict=True):
                 assert torch.equal(mask, expected[k][i])
