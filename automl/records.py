@@ -183,6 +183,8 @@ class Packing:
     memory, `size` are those that went on together, which nobody has timed.
     `engine` is "compiled" where compiling such packs pays within the study. Where that was
     measured, `compiled` is the gain then, and `compile_seconds` what compiling took.
+    `padded` is what is left of its speed to a member of half the batch size, whose batches are
+    filled up; 0 where that was not tried, or its results would be others.
     """
 
     size: int
@@ -193,6 +195,7 @@ class Packing:
     compiled: float = 0.0
     compile_seconds: float = 0.0
     unfit: int = 0
+    padded: float = 0.0
 
     def up_to(self, largest: int) -> Packing:
         """The same for packs of no more than `largest`: the largest that was timed."""

@@ -30,11 +30,11 @@ from automl.study.packing import (
     Ask,
     Group,
     Packer,
-    alike,
     by_slot,
     declined,
     engine_of,
     followers,
+    joins,
     largest_pack,
     size_left,
     slots_left,
@@ -214,10 +214,10 @@ class _Driver:
         """Whether a new trial may be asked to train beside the leader, sharing its structure."""
         if math.isinf(self._followers):
             return self.packer.mixed or not leader.start  # it could not walk with it
-        structure = alike(leader)
+        structure = leader.recipe.structure
         chosen, led = self.state.chosen[structure], self.state.led[structure]
         for segment, event in zip(asked, events, strict=True):
-            if segment.start == 0 and alike(segment) == structure:
+            if segment.start == 0 and segment.recipe.structure == structure:
                 chosen += "like" not in event
                 led += "like" in event and not event["label"]
         return not leader.start and led < self._followers * chosen
@@ -285,7 +285,7 @@ class _Driver:
         ask, joining, free = self._asking(events), dict[int, Segment](), list(vacancy.places)
         room = STRAYS - len(self._ready)
         while free and len(self._waiting) < room and (found := ask(staying[0])) is not None:
-            if alike(found) != alike(staying[0]):
+            if not joins(found, staying[0], state):
                 self._waiting.append(found)
                 events[-1]["waits"] = True
                 continue

@@ -18,6 +18,10 @@ trains: then the strategy is free again to choose another structure. A worker th
 who stood where, so who ends first may change; packs of `--pack K` begin and stop together, and
 repeat themselves whatever is killed.
 
+Trials of batch sizes of one class (`Recipe.padded`) share a pack where a worker has seen that the
+smaller batches can be filled up, and what a member of half the size loses by it is less than what
+the pack gains it.
+
 A pack that nobody fills is made smaller once a quarter of its slots are free.
 
 Filling packs must not narrow the search. So under auto each time that the strategy chooses a
@@ -28,7 +32,6 @@ trainings; and whoever goes on from a rung is joined by his like, and by nobody 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,12 +40,19 @@ import numpy as np
 from automl.errors import StudyError
 from automl.recipe import Recipe
 from automl.records import Packing, Segment, Slot
+from automl.space.ranges import Value
 from automl.space.tree import Space
 from automl.study.state import State, StudyConfig
 
 LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
 _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
-_SORTED_BY = ("optimizer", "transform", "averaging", "batch")  # what costs most to take apart
+_SORTED_BY = (
+    "optimizer",
+    "transform",
+    "averaging",
+    "batch",
+    "batch_size",
+)  # what costs most to take apart
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
 _FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
@@ -141,6 +151,17 @@ def engine_of(recipe: Recipe, state: State) -> str:
     return "traced"
 
 
+def padded(recipe: Recipe, state: State) -> bool:
+    """Whether recipes of other batch sizes, of one class, may share packs with this one.
+
+    As was measured of these networks; else of larger ones made by the same choices.
+    """
+    timed = [(r, f) for r, f in state.packings if f.size > 1]
+    own = [f for r, f in timed if r.structure == recipe.structure]
+    kin = [f for r, f in timed if _at_most(recipe, r) and _choices(r) == _choices(recipe)]
+    return any(found.gain * found.padded >= WORTH for found in own or kin)
+
+
 def trainings_alike(config: StudyConfig, search_fulls: float) -> float:
     """Full trainings of the baseline's structure that each worker can expect, by drawing recipes.
 
@@ -172,6 +193,12 @@ def _kind(recipe: Recipe) -> tuple[Hashable, dict[str, float]]:
     return (point.get("architecture"), point.get("gradient"), *sorted(point)), numbers
 
 
+def _choices(recipe: Recipe) -> dict[str, Value]:
+    """What of the structure is no number."""
+    numbers = _kind(recipe)[1]
+    return {n: v for n, v in recipe.shared.items() if n not in numbers}
+
+
 @dataclass
 class Group:
     """Segments that train together."""
@@ -181,6 +208,7 @@ class Group:
     found: Packing | None = None  # what was measured of such packs
     probe: int = 0  # packs of up to so many are to be measured first; this one, if it has members
     mixed: bool = False  # they may stand at different steps
+    padded: bool = False  # their batch sizes may differ
 
     @property
     def name(self) -> str:
@@ -197,8 +225,14 @@ class Group:
         return gain_of(found, members) * found.gain / gain_of(found, found.size)
 
     def takes(self, segment: Segment) -> bool:
-        key = alike if self.mixed else _walk
-        return len(self.segments) < self.members and key(segment) == key(self.segments[0])
+        room = len(self.segments) < self.members
+        return room and self.key(segment) == self.key(self.segments[0])
+
+    def key(self, segment: Segment) -> Hashable:
+        """The same for segments that may be its members."""
+        recipe = segment.recipe
+        structure = recipe.padded if self.padded else recipe.structure
+        return structure if self.mixed else (structure, segment.start, segment.stop, recipe.steps)
 
 
 class Packer:
@@ -244,10 +278,10 @@ class Packer:
     def arranged(self, segments: Sequence[Segment], free: int, state: State) -> list[Group]:
         """Groups of segments that are all known, spread over `free` workers."""
         groups: list[Group] = []
-        shared = Counter(_walk(s) for s in segments)
         for segment in segments:
             group = self._placed(groups, segment, state)
-            share = math.ceil(shared[_walk(segment)] / max(free, 1))
+            alike = sum(group.key(s) == group.key(segment) for s in segments)
+            share = math.ceil(alike / max(free, 1))
             group.members, group.probe = min(group.members, share), 0
         return groups
 
@@ -258,7 +292,8 @@ class Packer:
             group.segments.append(segment)
             return group
         size = size_for(segment.recipe, state, self._pack, self._largest)
-        group = Group([segment], size.members, size.found, mixed=self.mixed)
+        pads = padded(segment.recipe, state)
+        group = Group([segment], size.members, size.found, mixed=self.mixed, padded=pads)
         kind = _kind(segment.recipe)[0]
         if not size.known and size.members > 1:
             group.probe = size.members
@@ -328,11 +363,9 @@ def by_slot(segments: Iterable[Segment], slots: Mapping[int, Slot]) -> list[list
     return list(packs.values())
 
 
-def alike(segment: Segment) -> Hashable:
-    """The same for segments that can train as one program."""
-    return segment.recipe.structure
-
-
-def _walk(segment: Segment) -> Hashable:
-    recipe = segment.recipe
-    return recipe.structure, segment.start, segment.stop, recipe.steps
+def joins(segment: Segment, staying: Segment, state: State) -> bool:
+    """Whether a segment can take a slot beside one that trains on."""
+    joining, there = segment.recipe, staying.recipe
+    if joining.structure == there.structure:
+        return True
+    return joining.padded == there.padded and padded(there, state)

@@ -24,7 +24,7 @@ from automl.recipe import Recipe
 from automl.records import Packing
 from automl.tasks.task import ModelTask
 from automl.train.compiled import cpu_seconds
-from automl.train.declining import reason_to_decline
+from automl.train.declining import pads, reason_to_decline
 from automl.train.failures import failure_of
 from automl.train.step import EngineName, Program, engine_on
 
@@ -90,7 +90,8 @@ def probe(
         text = f"in a pack each is {best:.2f} times as fast at best; {WORTH} would be worth it"
         return Packing(1, max(best, 1.0), reason or text, _told(rows))
     chosen = next(k for k, gain in gains.items() if gain >= _NEARLY * best)
-    found = Packing(chosen, gains[chosen], ungraphed, _told(rows))
+    padded = _padded(task, recipe, alone)
+    found = Packing(chosen, gains[chosen], ungraphed, _told(rows), padded=padded)
     ahead = trainings * alone.total * single / found.gain
     if task.card.device != "cpu" or ahead < _COMPILED_SECONDS:
         return found
@@ -111,7 +112,18 @@ def tried(task: ModelTask, recipe: Recipe, members: int) -> Packing:
     if gain < WORTH:
         text = f"a pack of {members} gains {gain:.2f} times, which is less than {WORTH}"
         return Packing(1, max(gain, 1.0), text, rows)
-    return Packing(members, gain, "", rows)
+    return Packing(members, gain, "", rows, padded=_padded(task, recipe, alone))
+
+
+def _padded(task: ModelTask, recipe: Recipe, alone: _Runner) -> float:
+    """What of its speed a member of half the batch size keeps in padded batches; 0: none joins."""
+    if not pads(task, recipe):
+        return 0.0
+    half = {**recipe.point, "batch_size": alone.samples // 2}
+    smaller = _Runner(task, replace(recipe, point=half), 1)
+    smaller.measure()
+    turns = [(smaller.measure(), alone.measure()) for _ in range(_TURNS)]
+    return min(statistics.median(a / b for a, b in turns), 1.0)
 
 
 def _compiled(task: ModelTask, recipe: Recipe, alone: _Runner, found: Packing) -> Packing:
@@ -154,6 +166,11 @@ class _Runner:
         self.compile_seconds = cpu_seconds() - began
         self.total = self._program.total
         self._updates = 1
+
+    @property
+    def samples(self) -> int:
+        """Of a batch."""
+        return self._program.sizes[0]
 
     @property
     def ungraphed(self) -> str:

@@ -130,7 +130,10 @@ def _groups(pack: Pack, store: Store) -> list[Group]:
     places = pack.places or tuple(range(len(pack.segments)))
     for segment, place in zip(pack.segments, places, strict=True):
         member = _member(segment, store)
-        groups.setdefault(segment.recipe.structure, []).append((member, place))
+        recipe = segment.recipe
+        # Where batches of several sizes cannot be padded, nobody packs them together.
+        key = recipe.padded if pack.size > 1 else recipe.structure
+        groups.setdefault(key, []).append((member, place))
     return [
         Group([m for m, _ in group], pack.size, tuple(p for _, p in group))
         for group in groups.values()

@@ -24,7 +24,9 @@ from automl.study.packing import (
     declined,
     engine_of,
     gain_of,
+    joins,
     largest_pack,
+    padded,
     size_for,
     size_left,
     slots_left,
@@ -145,6 +147,28 @@ def test_a_pack_is_auto_off_or_a_number(text: str) -> None:
 
 
 # Groups ---------------------------------------------------------------------------------------
+
+
+def test_batch_sizes_of_one_class_share_packs_where_little_is_lost_by_it() -> None:
+    def named(width: int, size: int, **more: Value) -> Recipe:
+        return recipe(width, size, **{"model.norm": "layer", **more})
+
+    pays = Packing(8, 3.0, padded=0.9)
+    state = knowing((named(32, 64), pays), (named(64, 64), replace(pays, padded=0.3)))
+    assert padded(named(32, 64), state)
+    assert padded(named(16, 32), state)  # what paid pays for all that is smaller
+    assert not padded(named(64, 64), state)  # padding would eat up the gain
+    assert not padded(named(16, 32, **{"model.norm": "batch"}), state)  # nobody looked
+    assert not padded(named(32, 64), knowing((named(32, 64), replace(pays, padded=0.0))))
+
+    sizes = (32, 64, 128, 17, 64)
+    segments = [Segment(n, named(16, size), 0, 90) for n, size in enumerate(sizes)]
+    groups = Packer("auto", 16).arranged(segments, 1, state)
+    assert [[s.trial for s in g.segments] for g in groups] == [[0, 1, 3, 4], [2]]
+    groups = Packer("auto", 16).arranged(segments, 1, knowing((named(32, 64), Packing(8, 3.0))))
+    assert [[s.trial for s in g.segments] for g in groups] == [[0], [1, 4], [2], [3]]
+    assert [joins(s, segments[1], state) for s in segments] == [True, True, False, True, True]
+    assert [joins(s, segments[1], knowing()) for s in segments] == [False, True, False, False, True]
 
 
 def strategy_asks(name: str = "random") -> Any:

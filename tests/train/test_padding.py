@@ -13,9 +13,12 @@ from automl.errors import RecipeError
 from automl.recipe import Recipe
 from automl.space.ranges import Value
 from automl.tasks.task import ModelTask, Split
+from automl.train.declining import pads
+from automl.train.probing import probe, tried
 from automl.train.step import EngineName, Program
 
 from .small_problem import PLAIN, in_float64, network, samples, small_task
+from .test_engines import ARCHITECTURES, task_for
 from .test_slots import CASES, assert_same, stepped
 
 STEPS = 20  # updates
@@ -111,3 +114,47 @@ def test_what_would_see_the_padding_is_refused(
     recipes = [Recipe({**PLAIN, **more, "batch_size": n}, steps=9) for n in (8, 16)]
     with pytest.raises(RecipeError, match=f"differ in their batch size, with {words}"):
         Program(task, recipes)
+
+
+class _Noisy(nn.Linear):
+    """Noise from torch's own generator, which depends on how much of it is drawn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = super().forward(x)
+        return h + 0.1 * torch.randn_like(h)
+
+
+class _Centred(nn.Linear):
+    """Samples see each other, and no name says so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = super().forward(x)
+        return h - h.mean(0)
+
+
+def test_a_model_is_tried_on_padded_batches_and_what_fills_them_must_not_show() -> None:
+    recipe = Recipe({**PLAIN, "batch_size": 16}, steps=9)
+    assert pads(TASK, recipe)
+    assert pads(TASK, replace(recipe, point={**recipe.point, "batch": "mixup"}))
+    for layer in (_Noisy, _Centred):
+        task = small_task(lambda recipe, layer=layer: nn.Sequential(layer(2, 2)))  # type: ignore[misc]
+        assert not pads(task, recipe)
+    assert not pads(small_task(network), recipe)
+    assert not pads(TASK, Recipe(PLAIN, steps=9))  # the batch size is no part of the recipe
+
+
+@pytest.mark.parametrize("name", ["mlp", "transformer", "min_gru"])
+def test_our_networks_without_batch_norm_are_padded(name: str) -> None:
+    kind, values = next(
+        (k, v) for n, k, v in ARCHITECTURES if n == name and v.get("norm") != "batch"
+    )
+    point: dict[str, Value] = {**PLAIN, "architecture": name, "batch_size": 8}
+    point |= {f"architecture.{name}.{n}": v for n, v in values.items()}
+    assert pads(task_for(kind), Recipe(point, steps=9))
+
+
+def test_a_worker_tells_what_padding_costs() -> None:
+    recipe = Recipe({**PLAIN, "batch_size": 16}, steps=9)
+    assert 0 < probe(TASK, recipe, 4).padded <= 1
+    assert 0 < tried(TASK, recipe, 4).padded <= 1
+    assert probe(small_task(network), recipe, 4).padded == 0
