@@ -4,8 +4,9 @@
     python benchmarks/pack_unlike.py table.csv --target y --sizes 2,4,16
 
 Sixteen recipes are drawn from the task's space, all with the baseline's network, batch size and
-gradient. Of each size three packs are drawn from them; beside these stands a pack of the
-baseline's recipe under as many seeds. CPU time on one thread, the best of three turns.
+gradient. Of each size three packs are drawn from them; beside these stand a pack of the
+baseline's recipe under as many seeds, and one in which every other member has half the batch size,
+padded (0 where samples of a batch see each other). CPU time on one thread, the best of three turns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from automl.records import TaskSpec
 from automl.space.tree import Space
 from automl.tasks.opening import open_task
 from automl.tasks.task import ModelTask
+from automl.train.declining import pads
 from automl.train.step import Program
 
 DRAWN = 16
@@ -70,16 +73,23 @@ def main() -> None:
     recipes = drawn(space, task.card.steps)
     alone = [milliseconds(task, [recipe]) for recipe in recipes]
     like = Recipe(space.default(), steps=task.card.steps)
-    single = milliseconds(task, [like])
-    print("members  unlike, three packs  alike")
+    batch = int(str(like.point.get("batch_size", task.card.batch_size)))
+    sizes = (batch, batch // 2)
+    halves = [Recipe({**like.point, "batch_size": n}, steps=like.steps) for n in sizes]
+    whole, half = (milliseconds(task, [recipe]) for recipe in halves)
+    pad = pads(task, halves[0])
+    print(f"members  unlike, three packs  alike  batches of {sizes[0]} and {sizes[1]}")
     for size in map(int, args.sizes.split(",")):
         gains = []
         for pack in range(3):
             rows = sorted(np.random.default_rng(pack).choice(DRAWN, size, replace=False).tolist())
             together = milliseconds(task, [recipes[i] for i in rows])
             gains.append(f"{sum(alone[i] for i in rows) / together:.2f}")
-        seeds = [Recipe(like.point, steps=like.steps, seed=seed) for seed in range(size)]
-        print(f"{size:7}  {' '.join(gains):19} {size * single / milliseconds(task, seeds):.2f}")
+        alike = [replace(halves[0], seed=seed) for seed in range(size)]
+        gain = size * whole / milliseconds(task, alike)
+        padded = [replace(halves[seed % 2], seed=seed) for seed in range(size)]
+        both = size * (whole + half) / 2 / milliseconds(task, padded) if pad else 0.0
+        print(f"{size:7}  {' '.join(gains):19}  {gain:5.2f}  {both:.2f}")
 
 
 if __name__ == "__main__":
