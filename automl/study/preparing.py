@@ -75,9 +75,9 @@ class Prepared:
         """Stop the workers and let go of the journal. A study that never began leaves nothing."""
         self.executor.close()
         self.live.close()
-        self.journal.close()
-        if self.state.config is None:
+        if self.state.config is None:  # still ours: the next may begin as soon as it is closed
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.journal.close()
 
 
 def prepare(
@@ -95,7 +95,7 @@ def prepare(
     many = crew(options, listen)
     runs = Path(options.runs)
     staging = _staging(runs)
-    executor = None
+    executor = journal = None
     try:
         sent = sent_task(options)
         executor = Processes(
@@ -117,8 +117,8 @@ def prepare(
             config = replace(config, place=f"{options.checkpoints}/{key_of(name, url)}")
         if known is not None:
             check_same(known, config)
+            journal = _taken(url, name, known)
             executor.adopt_logs(folder / "workers")
-            journal = Journal(url, name, write=True)
             live = _opened(folder, heed=heed)
             state = replay(event for _, event in journal.events())
             known = replace(
@@ -169,14 +169,16 @@ def prepare(
         if config.place:
             put(config.place, "study.json", b"{}")  # a store that refuses does so now
         folder.mkdir(parents=True, exist_ok=True)
+        journal = _taken(url, name, known)
         executor.adopt_logs(folder / "workers")
-        journal = Journal(url, name, write=True)
         live = _opened(folder, heed=heed)
         crowd = executor_of(executor, sent, options, config, folder, url, both(live, listen))
         return Prepared(config, folder, journal, url, crowd, live, State(), smoke)
     except BaseException:
         if executor is not None:
             executor.close()
+        if journal is not None:
+            journal.close()
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -281,6 +283,20 @@ def _known(folder: Path, url: str, name: str) -> StudyConfig | None:
     finally:
         reader.close()
     return state.config
+
+
+def _taken(url: str, name: str, known: StudyConfig | None) -> Journal:
+    """The study's journal, ours from now on.
+
+    Raises:
+        StudyError: another process has begun or deleted the study since it was looked for.
+    """
+    journal = Journal(url, name, write=True)
+    if (known is None) == (journal.last == 0):
+        return journal
+    journal.close()
+    done = "begun" if known is None else "deleted"
+    raise StudyError(f"study '{name}' was {done} by another process meanwhile; type this again")
 
 
 def _config(options: TuneOptions, card: TaskCard, name: str, workers: int) -> StudyConfig:
