@@ -100,7 +100,7 @@ class Keeper:
         """Send what waits and hear what is new."""
         sending = list(held.untold)
         if sending:
-            self._holder.tell(held.lease.study, sending)
+            self._holder.tell(held.lease, sending)
             for _ in sending:
                 held.untold.popleft()
         while held.unbrought:

@@ -96,6 +96,15 @@ return {found[2] or '', laid, redis.call('HGET', KEYS[1], 'order')}
 """
 )
 
+# A study that is over is told of no more: nobody would ever remove the stream.
+_TELL = """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+for n = 3, #ARGV do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'data', ARGV[n])
+end
+return 1
+"""
+
 # What has lapsed before is forgiven: the members that ended show that it can be trained.
 _PART = """
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
@@ -157,6 +166,7 @@ class Holder:
         self._claim, self._turn = script(_CLAIM), script(_TURN)
         self._renew, self._release = script(_RENEW), script(_RELEASE)
         self._leave, self._part = script(_LEAVE), script(_PART)
+        self._tell = script(_TELL)
 
     def claim(self, study: str, id: str) -> Lease | None:
         """Take the order; None when it is held, committed or withdrawn, or its study refused."""
@@ -229,14 +239,11 @@ class Holder:
         args: Args = [lease.id, lease.token, refusal, self._life, length, EXPIRE_SECONDS]
         return bool(self._release(keys=keys, args=args))
 
-    def tell(self, study: str, progress: Iterable[Mapping[str, Any]]) -> None:
-        """Evaluations of running trials, for eyes only."""
-        pipe = self._client.pipeline(transaction=False)
-        for one in progress:
-            fields: dict[Any, Any] = {"data": json.dumps(one)}
-            place = f"automl:{study}:progress"
-            pipe.xadd(place, fields, maxlen=_PROGRESS_ENTRIES, approximate=True)
-        pipe.execute()
+    def tell(self, lease: Lease, progress: Iterable[Mapping[str, Any]]) -> None:
+        """Evaluations of running trials, for eyes only; dropped once the lease is lost."""
+        keys = [_keys(lease)[0], f"automl:{lease.study}:progress"]
+        told = [json.dumps(one) for one in progress]
+        self._tell(keys=keys, args=[lease.token, _PROGRESS_ENTRIES, *told])
 
     # ----------------------------------------------------------------------------------------
 

@@ -152,12 +152,14 @@ def test_a_cancellation_is_heard_at_the_next_renewal(leases: Leases, holder: Hol
 def test_progress_is_bounded_and_reports_are_forgotten_when_asked(
     leases: Leases, holder: Holder
 ) -> None:
-    holder.tell(leases.study, [{"step": 1}])
-    place = leases.last_progress()
-    holder.tell(leases.study, [{"step": 2}, {"step": 3}])
     leases.put("a", ORDER)
     lease = claim(leases, "a", "w")
-    assert lease is not None and holder.commit(lease, [], [{"step": 4}])[0]
+    assert lease is not None
+    holder.tell(lease, [{"step": 1}])
+    place = leases.last_progress()
+    holder.tell(lease, [{"step": 2}, {"step": 3}])
+    assert holder.commit(lease, [], [{"step": 4}])[0]
+    holder.tell(lease, [{"step": 5}])  # it holds nothing any more
     (entry,), told = leases.read("0", place, 0)
     assert [p for _, p in told] == [{"step": 2}, {"step": 3}, {"step": 4}]
     leases.turn({}, (), [entry.at])
