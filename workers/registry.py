@@ -37,6 +37,10 @@ class Here:
     """This worker's name, "cpu-0@host"."""
 
     name = f"worker@{socket.gethostname()}"
+    left = False
+
+
+_beating = threading.Lock()  # held while it is said that this worker lives
 
 
 here = Here()
@@ -54,7 +58,10 @@ def live(url: str, *, listen: Callable[[str], None], **fields: Any) -> None:
 
     def beat() -> None:
         while True:
-            note(client, here.name, **fields, beat=time.time())
+            with _beating:
+                if here.left:
+                    return
+                note(client, here.name, **fields, beat=time.time())
             with contextlib.suppress(*Gone):
                 for route in _wanted(client, fields) - known:
                     listen(route)
@@ -77,6 +84,9 @@ def _wanted(client: redis.Redis, fields: Mapping[str, Any]) -> set[str]:
 
 
 def leave(url: str) -> None:
+    """Say that it lives no more; no beat comes after this."""
+    with _beating:
+        here.left = True
     with contextlib.suppress(*Gone), contextlib.closing(connect(url)) as client:
         client.delete(f"{KEYS}{here.name}")
 
