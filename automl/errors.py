@@ -9,6 +9,7 @@
     +-- StrategyError           a strategy asked or told something impossible
     +-- CheckpointError         a checkpoint that is missing, broken or cannot be written
     +-- JournalError            a journal that is locked, unreadable or of another version
+        +-- JournalAway         one that cannot be had now, and may be later
     +-- StudyError              a study that does not exist, exists already, or cannot go on
     +-- ExecutorError           workers that cannot start
         +-- QueueAway           no server answers where the queue should be
@@ -51,6 +52,10 @@ class CheckpointError(AutomlError):
 
 class JournalError(AutomlError):
     """A journal that is locked, unreadable or of another version."""
+
+
+class JournalAway(JournalError):
+    """A journal that does not answer, or is another process's; it may be had later."""
 
 
 class StudyError(AutomlError):

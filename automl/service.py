@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.alone import held, holder
-from automl.errors import AutomlError, ExecutorError, StudyError
+from automl.errors import AutomlError, ExecutorError, JournalAway, StudyError
 from automl.executors.broker import broker_url
 from automl.parents import end_with
 from automl.study.control import Control
@@ -154,6 +154,9 @@ def _start(
     try:
         if writer(str(runs / name / "journal.db") if own else journal or "", name):
             return  # a driver that is just ending, or a person's
+    except JournalAway as error:
+        _wait(name, str(error), child, say)
+        return
     except AutomlError as error:
         _give_up(name, runs, str(error), say)
         return
@@ -184,9 +187,14 @@ def _ended(name: str, runs: Path, code: int, child: _Child, say: Callable[[str],
         _give_up(name, runs, _last_line(runs / name / _LOG), say)
     else:
         why = _last_line(runs / name / _LOG) if code == _LATER else f"its driver died ({code})"
-        say(f"{name}: {why}; again in {child.wait:.0f} s")
-        child.again = time.monotonic() + child.wait
-        child.wait = min(2 * child.wait, _AGAIN_SECONDS[1])
+        _wait(name, why, child, say)
+
+
+def _wait(name: str, why: str, child: _Child, say: Callable[[str], None]) -> None:
+    """Start it again later, each time after longer."""
+    say(f"{name}: {why}; again in {child.wait:.0f} s")
+    child.again = time.monotonic() + child.wait
+    child.wait = min(2 * child.wait, _AGAIN_SECONDS[1])
 
 
 def _give_up(name: str, runs: Path, why: str, say: Callable[[str], None]) -> None:
@@ -269,7 +277,7 @@ def _main() -> int:
         return 1 if state.ended == "interrupted" else 0
     except AutomlError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        return _LATER if isinstance(error, ExecutorError) else 2
+        return _LATER if isinstance(error, ExecutorError | JournalAway) else 2
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from automl import alone
-from automl.errors import JournalError
+from automl.errors import JournalAway, JournalError
 from automl.study import lone_writer
 
 VERSION = 1
@@ -349,6 +349,7 @@ def _one_line(url: URL) -> Iterator[None]:
         first = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         if "not a database" in first:
             raise JournalError(f"{_name(url)} is not a journal of automl") from None
-        raise JournalError(f"{_name(url)}: {first}") from None
+        away = isinstance(error, sa.exc.OperationalError | sqlite3.OperationalError)
+        raise (JournalAway if away else JournalError)(f"{_name(url)}: {first}") from None
     except OSError as error:
         raise JournalError(f"{_name(url)}: {error.strerror or error}") from None

@@ -14,11 +14,11 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from automl import alone
-from automl.errors import JournalError
+from automl.errors import JournalAway, JournalError
 
 
-def busy(study: str, holder: str) -> JournalError:
-    return JournalError(
+def busy(study: str, holder: str) -> JournalAway:
+    return JournalAway(
         f"study {study!r} is being run by {holder}; wait for it, or type `automl stop {study}`"
     )
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from automl.errors import JournalError
+from automl.errors import JournalAway, JournalError
 from automl.study.journal import Journal, delete, studies, writer
 from automl.study.lone_writer import lock_path
 
@@ -372,7 +372,7 @@ def test_a_session_that_the_server_ended_is_over_for_good(postgres_server: str) 
 @pytest.mark.postgres
 def test_a_server_that_is_away_is_one_line_without_the_password() -> None:
     pytest.importorskip("psycopg")
-    with pytest.raises(JournalError) as caught:
+    with pytest.raises(JournalAway) as caught:
         Journal("postgresql://me:secret@127.0.0.1:1/db", "s")
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -425,7 +425,7 @@ def test_a_full_disk_is_one_line_and_what_was_acknowledged_stays(tmp_path: Path)
     # A limit on the size of files stands in for the disk: the write fails inside SQLite.
     code = """
         import resource, signal, sys
-        from automl.errors import JournalError
+        from automl.errors import JournalAway, JournalError
         from automl.study.journal import Journal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         journal = Journal(sys.argv[1], "s", write=True)
