@@ -34,6 +34,11 @@ class Member:
         """With the values in force where the member stands."""
         return self.segment.recipe.at(self.at)
 
+    @property
+    def there(self) -> bool:
+        """Whether it stands at its stop."""
+        return self.at == self.segment.stop
+
     def tested(self, wanted: bool) -> bool:
         return self.test is not None or not wanted
 

@@ -16,9 +16,9 @@ from automl.records import Pack, Progress, Report, Segment, Status
 from automl.registry import family
 from automl.tasks.task import ModelTask, Task
 from automl.train.data import Feed
+from automl.train.evaluations import Tell
 from automl.train.failures import failure_of
 from automl.train.seeding import mix, seed_torch
-from automl.train.walk import Tell
 
 _SAMPLES = 64  # more need larger networks to be told apart
 

@@ -18,10 +18,11 @@ from automl.checkpoints import Store
 from automl.records import Pack, Packing, Report, Segment, Status
 from automl.tasks.task import LoopTask, ModelTask, Task
 from automl.train.declining import worded
+from automl.train.evaluations import Tell
 from automl.train.failures import failure_of
 from automl.train.member import Group, Member
 from automl.train.own_loop import run_loop
-from automl.train.walk import Stop, Tell, Walk
+from automl.train.walk import Stop, Walk
 
 __all__ = ["Newcomers", "Stop", "run"]
 

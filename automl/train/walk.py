@@ -1,4 +1,6 @@
-"""Members of one structure on their way from a step to another: train, judge, save, report.
+"""Members of one structure on their way from a step to another: who trains, joins and ends.
+
+What happens where they are judged is in `evaluations.py`.
 
 A stop asked for from outside falls between two study steps and evaluates nothing: the segment,
 taken up again, makes the curve that it would have made.
@@ -8,26 +10,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import torch
 from torch import Tensor
 
 from automl.checkpoints import Store
 from automl.errors import RecipeError
 from automl.recipe import Recipe
-from automl.records import Metrics, Progress, Report, Status
+from automl.records import Report, Status
 from automl.tasks.task import ModelTask
-from automl.train.costs import costs
-from automl.train.measure import Judged, Unread, read
+from automl.train.evaluations import Evaluations, Tell
 from automl.train.member import Group, Member
 from automl.train.patience import Patience
 from automl.train.step import Program, engine_on
 
-Tell = Callable[[Progress], None]
 Stop = Callable[[], Collection[int]]  # numbers of the trials that are to stop at their next step
 
-_SAVE_SECONDS = 5.0  # of training between checkpoints inside a segment, written at evaluations
 _CUDA_CHECK_UPDATES = 32  # between looks at the loss on a GPU, each of which waits for it
 
 
@@ -75,14 +73,19 @@ class Walk:
 
     def walk(self) -> None:
         """Train every member to its stop, or until none is left."""
-        there = [
-            k for k, m in enumerate(self.members) if self._is_there(m) and m.tested(self._test)
-        ]
+        there = [m for m in self.members if m.there and m.tested(self._test)]
         if there and (self._size > 1 or len(there) == len(self.members)):
             self._end(there, Status.DONE)
         if not self.members:
             return
         self._program = self._made()
+        self._evaluations = Evaluations(
+            self._program,
+            self._task,
+            self._store,
+            progress=self._progress,
+            test=self._test,
+        )
         self._enter(self.members)
         cpu, turn = self._program.device.type == "cpu", 0
         while self.members:
@@ -108,14 +111,14 @@ class Walk:
         self._began = now = time.perf_counter()
         for m in members:
             m.saved = now
-        self._end_early()
-        waiting = [k for k, m in enumerate(self.members) if self._is_there(m)]
-        if waiting:
-            if self._test:
-                there = [self.members[k] for k in waiting]
-                with Judged(self._program, [m.row for m in there]) as judged:
-                    self._measure_test(there, judged)
-            self._end(waiting, Status.DONE)
+        over = [m for m in self.members if m.patience and m.patience.over]
+        if over:  # that an earlier segment found to have lost patience
+            self._evaluations.end(over)
+            self._end(over, Status.DONE)
+        there = [m for m in self.members if m.there]
+        if there:
+            self._evaluations.test(there)
+            self._end(there, Status.DONE)
         self._arrive()  # steps that need no update
         if self.members:
             self._ahead()
@@ -127,10 +130,6 @@ class Walk:
             program.updates_at(m.segment.stop, m.row) - program.clock[m.row] for m in self.members
         )
         program.begin(program.updates + left)
-
-    @staticmethod
-    def _is_there(member: Member) -> bool:
-        return member.at == member.segment.stop
 
     def _made(self) -> Program:
         recipes = [m.recipe for m in self.members]
@@ -182,18 +181,24 @@ class Walk:
         program = self._program
         while True:
             due = []
-            for k, m in enumerate(self.members):
+            for m in self.members:
                 made = program.clock[m.row]
-                while not self._is_there(m) and program.updates_at(m.at + 1, m.row) <= made:
+                while not m.there and program.updates_at(m.at + 1, m.row) <= made:
                     m.at += 1
                     m.passes += program.pipeline.passes(m.row) + program.looked[m.row]
                     program.looked[m.row] = 0
-                    if m.at % self._task.card.eval_steps == 0 or self._is_there(m):
-                        due.append(k)
+                    if m.at % self._task.card.eval_steps == 0 or m.there:
+                        due.append(m)
                         break
             if not due:
                 return
-            self._evaluate(due)
+            gone, done = self._evaluations.judge(due, self._spend)
+            if gone:
+                self._diverge(gone)
+            if done:
+                self._began = None  # the report says what the checkpoint says
+                self._end(done, Status.DONE)
+                self._began = time.perf_counter()
 
     def _refill(self) -> None:
         """Report those that have ended, and let others take their slots, while any trains on."""
@@ -218,19 +223,16 @@ class Walk:
     def _check(self, loss: Tensor) -> None:
         """Take out the members whose loss is no longer finite."""
         found = loss.tolist()
-        gone = [k for k, m in enumerate(self.members) if not math.isfinite(found[m.row])]
+        gone = [m for m in self.members if not math.isfinite(found[m.row])]
         if gone:
             self._diverge(gone, ahead=1)
 
-    def _diverge(self, gone: Sequence[int], *, ahead: int = 0) -> None:
+    def _diverge(self, gone: Sequence[Member], *, ahead: int = 0) -> None:
         """End members where they stand, or in the step that they were about to finish."""
-        for k in gone:
-            self.members[k].at += ahead
-        for at in sorted({self.members[k].at for k in gone}):
-            here = [k for k in gone if self.members[k].at == at]
-            message = f"not finite at step {at}"
-            self._spend()
-            self.reports += [self._report(self.members[k], Status.DIVERGED, message) for k in here]
+        self._spend()
+        for m in sorted(gone, key=lambda m: m.at):
+            m.at += ahead
+            self.reports.append(self._report(m, Status.DIVERGED, f"not finite at step {m.at}"))
         self._leave(gone)
 
     def _heed(self) -> None:
@@ -240,35 +242,28 @@ class Walk:
             return
         program = self._program
         stopped = [
-            k
-            for k, m in enumerate(self.members)
+            m
+            for m in self.members
             if m.segment.trial in asked and program.clock[m.row] == program.updates_at(m.at, m.row)
         ]
         if not stopped:
             return
         self._spend()
-        begun = [k for k in stopped if self.members[k].at > self.members[k].segment.start]
-        if begun:
-            rows = [self.members[k].row for k in begun]
-            with Judged(program, rows) as judged:
-                kept = [judged.state(row) for row in rows]
-            for k, model in zip(begun, kept, strict=True):
-                self._save(k, model)
+        self._evaluations.keep([m for m in stopped if m.at > m.segment.start])
         self._end(stopped, Status.STOPPED)
 
-    def _end(self, members: Collection[int], status: Status) -> None:
+    def _end(self, members: Sequence[Member], status: Status) -> None:
         """Report these members and go on with the others."""
         self._spend()
-        self.reports += [self._report(self.members[k], status) for k in members]
+        self.reports += [self._report(m, status) for m in members]
         self._leave(members)
 
     def _report(self, member: Member, status: Status, message: str = "") -> Report:
         return member.report(self._task, status, message=message, packed=self._size)
 
-    def _leave(self, members: Collection[int]) -> None:
-        rest = [k for k in range(len(self.members)) if k not in members]
-        self.members = [self.members[k] for k in rest]
-        if rest and self._size == 1:
+    def _leave(self, members: Collection[Member]) -> None:
+        self.members = [m for m in self.members if m not in members]
+        if self.members and self._size == 1:
             self._program.keep([m.row for m in self.members])
             for row, member in enumerate(self.members):
                 member.row = row
@@ -280,153 +275,3 @@ class Walk:
         began, self._began = self._began, time.perf_counter()
         for member in self.members:
             member.seconds += (self._began - began) / len(self.members)
-
-    # Evaluations ----------------------------------------------------------------------------
-
-    def _evaluate(self, due: Sequence[int]) -> None:
-        """Judge the members of these numbers, each at its own step; end those that are there.
-
-        All that is to be known of them is read from the device at once.
-        """
-        program, eval_steps, now = self._program, self._task.card.eval_steps, time.perf_counter()
-        members = [self.members[k] for k in due]
-        last = [m for m in members if self._is_there(m)]
-        rows, count = [m.row for m in members], len(members)
-        fine = torch.isfinite(program.packed.w).all(dim=1) & torch.isfinite(program.losses)
-        states = [{"fine": fine[row], "sum": program.losses[row]} for row in rows]
-        with Judged(program, rows) as judged:
-            valid = judged.unread(self._task.valid, "val", rows)
-            found = read([*states, *valid, *self._tested(last, judged)])
-            state = dict(zip(members, found[:count], strict=True))
-            gone = [m for m in members if not state[m]["fine"]]
-            values = dict(zip(members, found[count : 2 * count], strict=True))
-            values = {m: own for m, own in values.items() if m not in gone}
-            for m, own in zip(last, found[2 * count :], strict=False):  # none where none is asked
-                m.test = own if m in values else m.test
-            self._add_costs(judged, values)
-            ending = self._hear(values)
-            self._put_best(ending, judged)
-            saving = [
-                m for m in values if m in last or m in ending or now - m.saved > _SAVE_SECONDS
-            ]
-            kept = {m.row: judged.state(m.row) for m in saving}
-        metric = f"val/{self._task.card.metric}"
-        rates = program.lr()
-        for m, own in values.items():
-            metrics, lr, counted = {**own}, rates[m.row], program.counted[m.row]
-            if counted:
-                metrics["train/loss"] = state[m]["sum"] / counted
-            if m.at % eval_steps == 0:
-                # Only on the grid: a rung between its points leaves the later train/loss as it was.
-                program.losses[m.row] = 0
-                program.counted[m.row] = 0
-            if not math.isnan(lr):
-                metrics["lr"] = lr
-            if math.isfinite(metrics.get(metric, math.nan)):
-                m.curve.append((m.at, metrics))
-                self._progress(Progress(m.segment.trial, m.at, metrics))
-            else:
-                gone.append(m)
-        self._spend()
-        for m in ending:
-            self._tell_best(m)
-        for m in saving:
-            if m in ending or m not in gone:
-                self._save(self.members.index(m), kept[m.row])
-                m.saved = time.perf_counter()
-        if gone:
-            self._diverge([self.members.index(m) for m in gone])
-        done = [m for m in dict.fromkeys((*last, *ending)) if m in self.members]
-        if done:
-            self._began = None  # the report says what the checkpoint says
-            self._end({self.members.index(m) for m in done}, Status.DONE)
-            self._began = time.perf_counter()
-
-    def _tested(self, members: Sequence[Member], judged: Judged) -> list[Unread]:
-        """Their values on the test split; none where it is not asked for."""
-        if not self._test or self._task.test is None or not members:
-            return []
-        return judged.unread(self._task.test, "test", [m.row for m in members])
-
-    def _add_costs(self, judged: Judged, values: Mapping[Member, dict[str, float]]) -> None:
-        aims = self._task.card.aims
-        if aims is None or not aims.measures:
-            return
-        for m, metrics in values.items():
-            if m.costs is None:
-                m.costs = costs(self._program, judged, m.row, aims.measures)
-            metrics |= m.costs
-
-    # Early stopping -------------------------------------------------------------------------
-
-    def _hear(self, evaluated: Mapping[Member, Metrics]) -> list[Member]:
-        """Let each member's patience hear of the evaluation; those whose training ends here."""
-        metric, ending = f"val/{self._task.card.metric}", []
-        for m, values in evaluated.items():
-            end = m.at == m.segment.recipe.steps
-            value = values.get(metric, math.nan)
-            grid = m.at % self._task.card.eval_steps == 0 or end
-            if m.patience is None or not grid or not math.isfinite(value):
-                continue
-            if m.patience.better(value):
-                m.patience.keep(value, values, self._program.packed.state(m.row))
-            if m.patience.over or end:
-                ending.append(m)
-        return ending
-
-    def _put_best(self, members: Sequence[Member], judged: Judged) -> None:
-        """Give members the weights of their best evaluations, while they are judged."""
-        for m in members:
-            assert m.patience is not None
-            self._program.packed.modules[m.row].load_state_dict(m.patience.model)
-        self._measure_test(members, judged)
-
-    def _tell_best(self, m: Member) -> None:
-        """A member is done: its best values stand for the step that it was asked to reach."""
-        assert m.patience is not None
-        stop = m.segment.stop
-        rest = dict(m.curve[-1][1]) if m.curve else {}
-        if m.curve and m.curve[-1][0] == stop:
-            m.curve.pop()
-        m.curve.append((stop, {**rest, **m.patience.best}))
-        m.at = stop
-        self._progress(Progress(m.segment.trial, stop, m.curve[-1][1]))
-
-    def _end_early(self) -> None:
-        """End the members that an earlier segment found to have lost patience."""
-        over = [m for m in self.members if m.patience and m.patience.over]
-        if not over:
-            return
-        with Judged(self._program, [m.row for m in over]) as judged:
-            self._put_best(over, judged)
-            kept = [self._program.packed.state(m.row) for m in over]
-        for m, model in zip(over, kept, strict=True):
-            self._tell_best(m)
-            self._save(self.members.index(m), model)
-        self._end([self.members.index(m) for m in over], Status.DONE)
-
-    def _measure_test(self, members: Sequence[Member], judged: Judged) -> None:
-        for m, metrics in zip(members, read(self._tested(members, judged)), strict=False):
-            m.test = metrics
-
-    def _save(self, k: int, model: dict[str, Tensor]) -> None:
-        program, m = self._program, self.members[k]
-        trial, step = m.segment.trial, m.at
-        tensors = {f"model/{n}": x for n, x in model.items()}
-        tensors |= m.patience.tensors() if m.patience else {}
-        tensors |= {f"train/{n}": x for n, x in program.state(m.row).items()}
-        meta = {
-            "recipe_key": m.segment.recipe.key,
-            "start": m.segment.start,
-            "updates": program.clock[m.row],
-            "counted": program.counted[m.row],
-            "curve": m.curve,
-            "seconds": m.seconds,
-            "passes": m.passes,
-            "test": m.test,
-            "patience": m.patience.meta() if m.patience else None,
-        }
-        self._store.save(trial, step, tensors, meta)
-        for old in self._store.steps(trial):
-            if m.segment.start < old < step:
-                self._store.delete(trial, old)

@@ -238,7 +238,7 @@ def test_a_missing_parent_is_said_plainly(tmp_path: Path) -> None:
 def test_a_worker_that_died_between_checkpoints_loses_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("automl.train.walk._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("automl.train.evaluations._SAVE_SECONDS", 0.0)
     die_at, calls = 1000, iter(range(1000))
 
     def loss(output: Tensor, target: Tensor, hyper: object) -> Tensor:
