@@ -129,8 +129,10 @@ def _begin_and_freeze(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
         process.send_signal(signal.SIGSTOP)
         if "search ended" not in out.read_text():
             return process
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()  # we came too late
         process.wait()
+        psutil.wait_procs(family, timeout=120)  # they write there, too
         shutil.rmtree("runs")
     raise AssertionError(out.read_text())
 

@@ -119,7 +119,7 @@ HOLD = """
     from automl.study.journal import Journal
     journal = Journal(sys.argv[1], sys.argv[2], write=True)
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 WRITE = """

@@ -117,6 +117,8 @@ def test_a_study_whose_task_is_gone_ends_in_workers_elsewhere_and_no_secret_show
         study.kill()
         study.wait()
         server.stop()
+    # What copies the study into MLflow may need longer than its driver waits for it.
+    until("all of the study in MLflow", lambda: not _mirrors_of(tmp_path), seconds=600)
     state = saved_state("s", runs=tmp_path / "here" / "runs")
     assert all(t.status == "done" for t in state.trials.values())
     files = [f for f in tmp_path.rglob("*") if f.is_file() and "redis" not in f.parts]
@@ -125,6 +127,15 @@ def test_a_study_whose_task_is_gone_ends_in_workers_elsewhere_and_no_secret_show
     assert printed and all("'PATH':" in text for text in printed)  # the task prints its environment
     for word in (SECRET, KEY):
         assert [f for f in files if word.encode() in f.read_bytes()] == []
+
+
+def _mirrors_of(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            line = " ".join(process.cmdline())
+            found += [process] if "automl.tracking.mlflow" in line and str(folder) in line else []
+    return found
 
 
 # A worker that holds a key --------------------------------------------------------------------
