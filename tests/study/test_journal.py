@@ -92,17 +92,21 @@ def _served(binary: Path, data: Path, user: str | None) -> tuple[subprocess.Pope
     raise TimeoutError(str(data))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "journal.db")
-        return
-    server = request.getfixturevalue("postgres_server")
-    yield server
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """The server's URL; a test leaves no journal there."""
+    yield postgres_server
     import psycopg
 
-    with psycopg.connect(server, autocommit=True) as connection:
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS events, journal_format")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "journal.db")
+    return str(request.getfixturevalue("postgres"))
 
 
 def child(code: str, *args: str) -> subprocess.Popen[str]:
@@ -347,18 +351,18 @@ def test_another_version_is_refused(url: str) -> None:
 
 
 @pytest.mark.postgres
-def test_a_server_without_a_journal_is_not_one(postgres_server: str) -> None:
+def test_a_server_without_a_journal_is_not_one(postgres: str) -> None:
     with pytest.raises(JournalError, match="is not a journal"):
-        studies(postgres_server)
+        studies(postgres)
 
 
 @pytest.mark.postgres
-def test_a_session_that_the_server_ended_is_over_for_good(postgres_server: str) -> None:
+def test_a_session_that_the_server_ended_is_over_for_good(postgres: str) -> None:
     import psycopg
 
-    with Journal(postgres_server, "s", write=True) as journal:
+    with Journal(postgres, "s", write=True) as journal:
         journal.append([event(1)])
-        with psycopg.connect(postgres_server, autocommit=True) as server:
+        with psycopg.connect(postgres, autocommit=True) as server:
             server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name LIKE 'automl process%'"
@@ -366,7 +370,6 @@ def test_a_session_that_the_server_ended_is_over_for_good(postgres_server: str) 
         for message in (r"postgresql.*: ", "is closed"):
             with pytest.raises(JournalError, match=message):
                 journal.append([event(2)])
-    delete(postgres_server, "s")
 
 
 @pytest.mark.postgres
