@@ -46,13 +46,8 @@ from automl.study.state import State, StudyConfig
 
 LARGEST = 16  # members; more gain little on a CPU, and are chosen without each other's results
 _OWN_LOOPS = ("loop", "command")  # kinds of tasks that train themselves
-_SORTED_BY = (
-    "optimizer",
-    "transform",
-    "averaging",
-    "batch",
-    "batch_size",
-)  # what costs most to take apart
+# What costs most to take apart comes first.
+_SORTED_BY = ("optimizer", "transform", "averaging", "batch", "batch_size")
 _DRAWN = 64  # recipes that tell how many of a study share the baseline's structure
 WORTH = 1.15  # below this gain, what is left of a pack trains one after the other
 _FOLLOWING = 0.25  # of a search's full trainings: trials asked to share a structure, each time
@@ -151,7 +146,7 @@ def engine_of(recipe: Recipe, state: State) -> str:
     return "traced"
 
 
-def padded(recipe: Recipe, state: State) -> bool:
+def paddable(recipe: Recipe, state: State) -> bool:
     """Whether recipes of other batch sizes, of one class, may share packs with this one.
 
     As was measured of these networks; else of larger ones made by the same choices.
@@ -292,8 +287,8 @@ class Packer:
             group.segments.append(segment)
             return group
         size = size_for(segment.recipe, state, self._pack, self._largest)
-        pads = padded(segment.recipe, state)
-        group = Group([segment], size.members, size.found, mixed=self.mixed, padded=pads)
+        padded = paddable(segment.recipe, state)
+        group = Group([segment], size.members, size.found, mixed=self.mixed, padded=padded)
         kind = _kind(segment.recipe)[0]
         if not size.known and size.members > 1:
             group.probe = size.members
@@ -368,4 +363,4 @@ def joins(segment: Segment, staying: Segment, state: State) -> bool:
     joining, there = segment.recipe, staying.recipe
     if joining.structure == there.structure:
         return True
-    return joining.padded == there.padded and padded(there, state)
+    return joining.padded == there.padded and paddable(there, state)

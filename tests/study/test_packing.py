@@ -26,7 +26,7 @@ from automl.study.packing import (
     gain_of,
     joins,
     largest_pack,
-    padded,
+    paddable,
     size_for,
     size_left,
     slots_left,
@@ -155,11 +155,11 @@ def test_batch_sizes_of_one_class_share_packs_where_little_is_lost_by_it() -> No
 
     pays = Packing(8, 3.0, padded=0.9)
     state = knowing((named(32, 64), pays), (named(64, 64), replace(pays, padded=0.3)))
-    assert padded(named(32, 64), state)
-    assert padded(named(16, 32), state)  # what paid pays for all that is smaller
-    assert not padded(named(64, 64), state)  # padding would eat up the gain
-    assert not padded(named(16, 32, **{"model.norm": "batch"}), state)  # nobody looked
-    assert not padded(named(32, 64), knowing((named(32, 64), replace(pays, padded=0.0))))
+    assert paddable(named(32, 64), state)
+    assert paddable(named(16, 32), state)  # what paid pays for all that is smaller
+    assert not paddable(named(64, 64), state)  # padding would eat up the gain
+    assert not paddable(named(16, 32, **{"model.norm": "batch"}), state)  # nobody looked
+    assert not paddable(named(32, 64), knowing((named(32, 64), replace(pays, padded=0.0))))
 
     sizes = (32, 64, 128, 17, 64)
     segments = [Segment(n, named(16, size), 0, 90) for n, size in enumerate(sizes)]
