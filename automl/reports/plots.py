@@ -62,7 +62,9 @@ def comparison(state: State) -> Figure | None:
             ax.plot([mean, mean], [place - 0.23, place + 0.23], color=colour, lw=2.5)
             if sample.sd is not None:
                 half = scale.factor * quantile(sample.n - 1) * sample.sd / math.sqrt(sample.n)
-                ax.plot([mean - half, mean + half], [place, place], color=colour, lw=1.2)
+                ends = np.array([mean - half, mean + half])
+                ends = ends.clip(0, scale.factor) if scale.share else ends
+                ax.plot(ends, [place, place], color=colour, lw=1.2)
             text = f"{scale.spread(sample)}"
             ax.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center",
                         color=colour, fontsize=9)  # fmt: skip

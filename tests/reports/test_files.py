@@ -220,6 +220,15 @@ def test_of_equal_trials_the_first_is_drawn_as_the_best(made_up: MakeStudy) -> N
     assert f"best, trial {best.number}" in plots.curves(state)
 
 
+def test_an_interval_of_shares_is_drawn_between_none_and_all(made_up: MakeStudy) -> None:
+    state = made_up(40)
+    assert state.verdict is not None
+    for standing in state.verdict["standings"]:
+        standing["test"] |= {"sd": 0.5}  # its interval is wider than all shares there are
+    ticks = re.findall(r">(-?|−)(\d+)</text>", plots.comparison(state))
+    assert ticks and all(not sign and int(number) <= 100 for sign, number in ticks)
+
+
 def test_pictures_are_the_same_each_time(made_up: MakeStudy) -> None:
     state = made_up(40)
     found = importances(state)
